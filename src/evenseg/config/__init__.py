@@ -1,0 +1,21 @@
+"""Configurations: YAML read safely into frozen models, wrong keys answered with the nearest right one. No torch here."""
+
+from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
+from evenseg.config.load import dump_config, load_config, make_config
+from evenseg.config.schema import Config, DatasetSection, Section
+from evenseg.config.signature import check_keywords, look_up
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DatasetSection",
+    "Section",
+    "check_keywords",
+    "dump_config",
+    "join_path",
+    "load_config",
+    "look_up",
+    "make_config",
+    "nearest_name",
+    "unknown_name",
+]

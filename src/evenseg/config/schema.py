@@ -1,0 +1,97 @@
+"""The fixed part of a configuration as frozen pydantic models; open sections keep their keywords for the builders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+_LOSS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+class Section(BaseModel):
+    """A part of open type, `{type: Name, **keywords}`; the keywords are checked against the type's signature."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Everything beside the named fields, as written."""
+        return dict(self.model_extra or {})
+
+
+class DatasetSection(Section):
+    """A data set and the transforms its samples go through, in order."""
+
+    transforms: tuple[Section, ...] = ()
+
+
+class Config(BaseModel):
+    """One experiment. Exactly one of `loss` (one section) and `losses` (name -> section, for compare) is given.
+
+    The `loss` sections stay plain mappings: `evenseg.build_loss` is their only reader.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = None
+    train_dataset: DatasetSection
+    val_dataset: DatasetSection
+    test_dataset: DatasetSection | None = None
+    model: Section
+    optimizer: Section
+    lr_scheduler: Section = Section(type="Constant")
+    loss: dict[str, Any] | None = None
+    losses: dict[str, dict[str, Any]] | None = None
+    iters: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    eval_interval: int | None = Field(default=None, gt=0)
+    log_interval: int = Field(default=10, gt=0)
+    seed: int = Field(default=0, ge=0)
+    num_workers: int = Field(default=0, ge=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    output: str | None = None
+
+    _source: Path | None = PrivateAttr(default=None)
+
+    @field_validator("iters", "batch_size", "eval_interval", "log_interval", "seed", "num_workers", mode="before")
+    @classmethod
+    def _no_bool(cls, value: object) -> object:
+        # pydantic would read `iters: yes` as 1
+        if isinstance(value, bool):
+            raise ValueError("Input should be a whole number")
+        return value
+
+    @field_validator("losses")
+    @classmethod
+    def _loss_names(cls, losses: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]] | None:
+        if losses is not None and not losses:
+            raise ValueError("names no loss; write at least one `NAME: {types: [...], coef: [...]}`")
+        for name in losses or {}:
+            if not _LOSS_NAME.fullmatch(name):
+                raise ValueError(
+                    f"the name {name!r} cannot name a folder; use letters, digits and _ . + -, first a letter or digit"
+                )
+        return losses
+
+    @model_validator(mode="after")
+    def _one_kind_of_loss(self) -> Config:
+        if (self.loss is None) == (self.losses is None):
+            received = "neither" if self.loss is None else "both"
+            raise ValueError(f"give exactly one of `loss` and `losses`, got {received}")
+        return self
+
+    @property
+    def source(self) -> Path | None:
+        """The file this configuration was read from, for error messages."""
+        return self._source
+
+    @property
+    def evaluate_every(self) -> int:
+        """Steps between two evaluations; without `eval_interval` only the last step is evaluated."""
+        return self.eval_interval or self.iters

@@ -1,0 +1,108 @@
+"""The look at every mask before training: labels outside the classes, 0/255 masks, sizes that do not match."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenseg.data.base import SegmentationDataset
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a clean scan found.
+
+    Attributes:
+        counts: pixels per label value over all masks, (256,) int64.
+        sizes: the different (height, width), sorted.
+    """
+
+    counts: NDArray[np.int64]
+    sizes: tuple[tuple[int, int], ...]
+
+
+_CHECKED: dict[Hashable, DataFacts] = {}
+
+
+def check_data(dataset: SegmentationDataset) -> DataFacts:
+    """Reads every mask of a data set once per process and stops at anything a loss could not use.
+
+    Raises:
+        ValueError: mask values that are no class, with files, values and pixel counts; masks of 0 and 255 only, with
+            the `label_map` to set; masks of another size than their image.
+    """
+    key = dataset.cache_key
+    if key not in _CHECKED:
+        _CHECKED[key] = _scan(dataset)
+    return _CHECKED[key]
+
+
+def _scan(dataset: SegmentationDataset) -> DataFacts:
+    classes = dataset.classes
+    allowed = np.zeros(256, bool)
+    allowed[: classes.num_classes] = True
+    allowed[classes.ignore_index] = True
+    total = np.zeros(256, np.int64)
+    outside: list[tuple[str, NDArray[np.int64]]] = []
+    mismatched: list[str] = []
+    sizes: set[tuple[int, int]] = set()
+    for index in range(len(dataset)):
+        mask = dataset.read_mask(index)
+        counts = np.bincount(mask.ravel(), minlength=256)
+        total += counts
+        if (counts[~allowed] > 0).any():
+            outside.append((dataset.name(index), np.where(allowed, 0, counts)))
+        height, width = dataset.image_size(index)
+        sizes.add((height, width))
+        if mask.shape != (height, width):
+            mismatched.append(f"{dataset.name(index)} (mask {mask.shape[1]}x{mask.shape[0]}, image {width}x{height})")
+    if mismatched:
+        raise ValueError(
+            f"{dataset.where}: {len(mismatched)} of {len(dataset)} masks differ in size from their image: "
+            + _some(mismatched)
+        )
+    values = set(np.flatnonzero(total).tolist())
+    if values == {0, 255} and classes.num_classes >= 2:
+        raise ValueError(
+            f"{dataset.where}: the masks hold only the values 0 ({total[0]} pixels) and 255 ({total[255]} pixels, "
+            f"{_role(255, dataset)}), so they look like 0/255 masks of {classes.names[1]!r}; "
+            "set `label_map: {255: 1}` in the data set's section"
+        )
+    if outside:
+        raise ValueError(_outside_message(dataset, outside, total))
+    return DataFacts(total, tuple(sorted(sizes)))
+
+
+def _outside_message(
+    dataset: SegmentationDataset, outside: list[tuple[str, NDArray[np.int64]]], total: NDArray[np.int64]
+) -> str:
+    classes = dataset.classes
+    files = [
+        f"{name} ({', '.join(f'value {value}: {counts[value]} pixels' for value in np.flatnonzero(counts)[:4])})"
+        for name, counts in outside
+    ]
+    over_all = np.sum([counts for _, counts in outside], axis=0)
+    values = np.flatnonzero(over_all)
+    message = (
+        f"{dataset.where}: {len(outside)} of {len(dataset)} masks hold values outside the classes "
+        f"0..{classes.num_classes - 1} and the ignore value {classes.ignore_index}: {_some(files)}; "
+        f"in all {_some([f'value {value}: {over_all[value]} pixels' for value in values])}; "
+    )
+    if classes.num_classes == 2 and 255 in values and total[1] == 0:
+        return message + "0/255 masks need `label_map: {255: 1}`"
+    if len(values) > 16:
+        return message + "so many values come from masks saved as JPEG or resized with interpolation"
+    return message + (
+        "map them with `label_map` (say `{" + f"{values[0]}: ignore" + "}`) or correct classes.json"
+    )
+
+
+def _role(value: int, dataset: SegmentationDataset) -> str:
+    return "the ignore value" if value == dataset.classes.ignore_index else "no class"
+
+
+def _some(parts: list[str], most: int = 5) -> str:
+    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")

@@ -1,0 +1,82 @@
+"""Samples for training and evaluation as torch data sets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from evenseg.data.base import SegmentationDataset
+from evenseg.data.transforms import Pipeline
+
+
+class Sample(NamedTuple):
+    """One sample, or a batch of them with a leading dimension.
+
+    Attributes:
+        image: (3, H, W) float32.
+        mask: (H, W) uint8; it stays small until the loss reads it.
+        index: of the pair in its data set.
+    """
+
+    image: Tensor
+    mask: Tensor
+    index: int | Tensor
+
+
+class TrainingSamples(Dataset[Sample]):
+    """The samples of a whole run, one after the other: item k is slot k mod batch_size of step k div batch_size.
+
+    Every item is a function of (seed, k) alone: neither the number of workers nor what was read before matters. The
+    pictures come in a fresh random order per pass over the data set.
+
+    Args:
+        dataset: the pairs.
+        pipeline: transforms, applied with a seed derived from (seed, k).
+        length: number of items, iters * batch_size.
+        seed: of the run.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, pipeline: Pipeline, length: int, seed: int) -> None:
+        self.dataset, self.pipeline, self.length, self.seed = dataset, pipeline, length, seed
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def index_of(self, item: int) -> int:
+        """Returns which pair item k shows."""
+        turn, place = divmod(item, len(self.dataset))
+        if self._order[0] != turn:
+            self._order = (turn, np.random.default_rng([self.seed, 0, turn]).permutation(len(self.dataset)))
+        return int(self._order[1][place])
+
+    def __getitem__(self, item: int) -> Sample:
+        if not 0 <= item < self.length:
+            raise IndexError(f"item {item} is outside 0..{self.length - 1}")
+        index = self.index_of(item)
+        seed = int(np.random.SeedSequence([self.seed, 1, item]).generate_state(1, np.uint64)[0] >> 1)
+        return make_sample(self.dataset, self.pipeline, index, seed)
+
+
+class EvaluationSamples(Dataset[Sample]):
+    """Every pair once, in order, at full size."""
+
+    def __init__(self, dataset: SegmentationDataset, pipeline: Pipeline) -> None:
+        self.dataset, self.pipeline = dataset, pipeline
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return make_sample(self.dataset, self.pipeline, index, seed=0)
+
+
+def make_sample(dataset: SegmentationDataset, pipeline: Pipeline, index: int, seed: int) -> Sample:
+    """Reads one pair and transforms it."""
+    image = torch.from_numpy(np.array(dataset.read_image(index))).permute(2, 0, 1)
+    mask = torch.from_numpy(np.array(dataset.read_mask(index)))
+    return Sample(*pipeline(image, mask, seed), index)

@@ -1,0 +1,20 @@
+"""Networks. Each is built with `num_classes`, has `num_outputs` and `stride`, and returns a list of logits, main first."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from evenseg.models.enet import ENet
+from evenseg.models.smp import SMP, architecture_parameters, architectures
+
+MODELS: dict[str, type[nn.Module]] = {"ENet": ENet, "SMP": SMP}
+
+
+def more_parameters(name: str, keywords: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
+    """Returns the parameters that a model of this name takes beside those of its constructor."""
+    return architecture_parameters(keywords) if name == "SMP" else {}
+
+
+__all__ = ["MODELS", "SMP", "ENet", "architecture_parameters", "architectures", "more_parameters"]
