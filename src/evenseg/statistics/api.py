@@ -1,0 +1,169 @@
+"""`segment_statistics`: checks the input, chooses an engine, sums over the pixels and, if asked, over the ranks."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+from evenseg.statistics.bins import check_bins
+from evenseg.statistics.eager import eager_statistics
+from evenseg.statistics.labels import (
+    NO_IGNORE,
+    canonical_labels,
+    describe_bad_labels,
+    flatten_logits,
+    flatten_target,
+    soft_targets,
+)
+from evenseg.statistics.sync import sum_over_ranks
+from evenseg.statistics.types import ACTIVATIONS, DEFAULT_BINS, ENGINES, Members, SegmentStatistics
+
+_HAS_NUMBA = importlib.util.find_spec("numba") is not None
+
+
+def segment_statistics(
+    logits: Tensor,
+    target: Tensor,
+    members: Members,
+    *,
+    activation: str = "softmax",
+    per_image: bool = False,
+    num_bins: int = DEFAULT_BINS,
+    ignore_index: int | None = 255,
+    pixel_weight: Tensor | None = None,
+    sync: bool = False,
+    engine: str = "auto",
+) -> SegmentStatistics:
+    """Differentiable sums over the pixels of a segmentation batch, in one pass over the logits.
+
+    With p = softmax(logits) over the channels, or sigmoid(logits) channel by channel, and y_c the indicator (or the
+    probability) of class c: sums of p_c, p_c², p_c y_c, -log p_c, focal terms, label counts and the histogram of the
+    errors m = |y_c - p_c|, each per group and class. :class:`Members` says which.
+
+    Args:
+        logits: (N, C, *spatial), any float type and memory format; half precision is summed in float32.
+        target: (N, *spatial) labels of any integer type, bool, or float holding whole numbers; (N, C, *spatial) 0/1 maps for
+            sigmoid outputs; (N, C, *spatial) float probabilities (eager engine).
+        members: the statistics asked for; only they are computed.
+        activation: "softmax"; "sigmoid" (labels of several channels count as one-vs-rest); "hinge": as sigmoid, but the
+            histogram holds hinge errors max(0, 1 - (2y-1) logit).
+        per_image: one group per image instead of one for the batch.
+        num_bins: bins of the error histogram, a multiple of 16.
+        ignore_index: label left out everywhere, or None.
+        pixel_weight: (N, *spatial) non-negative weights of the pixels; all sums and counts are weighted.
+        sync: under torch.distributed, sum over the ranks too, with gradients scaled so that the averaging of
+            DistributedDataParallel yields the gradient of the global batch. Ignored with `per_image`.
+        engine: "auto", "eager" (the definition), "numba" (CPU). A forced engine never falls back.
+
+    Returns:
+        SegmentStatistics in float64 and int64.
+
+    Raises:
+        ValueError: for shapes, types, labels or options that do not fit, saying what was received.
+
+    Example:
+        >>> import torch
+        >>> from evenseg.statistics import Members, segment_statistics
+        >>> logits = torch.zeros(1, 2, 2, 2)
+        >>> target = torch.tensor([[[0, 1], [1, 255]]])
+        >>> s = segment_statistics(logits, target, Members(prob=True, overlap=True), engine="eager")
+        >>> s.labels.tolist(), s.prob.tolist(), s.overlap.tolist()
+        ([[1, 2]], [[1.5, 1.5]], [[0.5, 1.0]])
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    logits_NCP = flatten_logits(logits)
+    if activation == "softmax" and logits_NCP.shape[1] == 1:
+        raise ValueError("a softmax over one channel is constant; use mode='binary' for a single logit")
+    flat = flatten_target(target, logits, activation)
+    weight_NP = _flatten_weight(pixel_weight, logits)
+    check_bins(num_bins, activation)
+    name, _ = choose_engine(logits_NCP, flat, engine)
+    if logits_NCP.dtype in (torch.float16, torch.bfloat16):
+        logits_NCP = logits_NCP.float()
+    ignore = NO_IGNORE if ignore_index is None else int(ignore_index)
+    labels_to = 2 if flat.dim() == 3 or logits_NCP.shape[1] == 1 else logits_NCP.shape[1]
+    soft = flat.is_floating_point()
+    with torch.autocast(logits.device.type, enabled=False):
+        if name == "numba":
+            from evenseg.statistics.numba import numba_statistics
+            from evenseg.statistics.numba.engine import BadLabels
+
+            raw = flat if flat.dtype in (torch.uint8, torch.int64) else flat.long()
+            try:
+                stats = numba_statistics(logits_NCP, raw, members, activation, per_image, num_bins, weight_NP, ignore)
+            except BadLabels:
+                raise ValueError(describe_bad_labels(flat, labels_to, ignore)) from None
+            if members.pixel_nll:
+                stats = _with_pixel_maps(stats, canonical_labels(raw, labels_to, ignore), weight_NP)
+        else:
+            prepared = soft_targets(flat, ignore) if soft else canonical_labels(flat, labels_to, ignore)
+            stats = eager_statistics(logits_NCP, prepared, members, activation, per_image, num_bins, weight_NP)
+        if sync and not per_image:
+            stats = sum_over_ranks(stats)
+    return stats
+
+
+def _with_pixel_maps(stats: SegmentStatistics, labels: Tensor, weight_NP: Tensor | None) -> SegmentStatistics:
+    import dataclasses
+
+    nll = stats.pixel_nll
+    assert nll is not None
+    if nll.dim() == 3:  # sigmoid: is this pixel of this channel foreground?
+        if labels.dim() == 2 and nll.shape[1] > 1:
+            channel = torch.arange(nll.shape[1], device=labels.device)[None, :, None]
+            labels = torch.where(labels[:, None] < 0, -1, (labels[:, None] == channel).long())
+        elif labels.dim() == 2:
+            labels = labels[:, None]
+    weight = (labels >= 0).to(nll.dtype)
+    if weight_NP is not None:
+        weight = weight * (weight_NP if nll.dim() == 2 else weight_NP[:, None]).to(nll.dtype)
+    return dataclasses.replace(stats, pixel_labels=labels, pixel_weight=weight)
+
+
+def _flatten_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
+    if weight is None:
+        return None
+    shape = (logits.shape[0], *logits.shape[2:])
+    if not isinstance(weight, Tensor) or tuple(weight.shape) not in (shape, (shape[0], 1, *shape[1:])):
+        got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"pixel_weight must have the shape of the labels, {shape}, got {got}")
+    if weight.requires_grad:
+        raise ValueError("pixel_weight must not require a gradient; detach it")
+    flat = weight.reshape(shape[0], -1).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    if not torch.compiler.is_compiling() and not bool((flat >= 0).all() & flat.isfinite().all()):
+        raise ValueError("pixel_weight must be finite and not negative")
+    return flat
+
+
+def choose_engine(logits: Tensor, target: Tensor, engine: str = "auto") -> tuple[str, str]:
+    """(engine, reason) for a prepared batch; ValueError if a forced engine cannot do it."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "eager":
+        return "eager", "asked for"
+    obstacle = None
+    if logits.device.type != "cpu":
+        obstacle = f"the logits are on {logits.device}"
+    elif target.is_floating_point():
+        obstacle = "the targets are probabilities"
+    elif not _HAS_NUMBA:
+        obstacle = "numba is not installed"
+    if engine == "numba":
+        if obstacle:
+            raise ValueError(f"engine='numba' cannot be used: {obstacle}; use engine='auto' or 'eager'")
+        return "numba", "asked for"
+    if obstacle:
+        return "eager", obstacle
+    if logits.dtype == torch.float64:
+        return "eager", "float64 logits are for checks, which the definition serves best"
+    return "numba", "hard labels on the CPU"
+
+
+def explain(logits: Tensor, target: Tensor, engine: str = "auto") -> str:
+    """Which engine a call with these tensors would use, and why."""
+    flat = flatten_target(target, logits, "sigmoid")
+    name, reason = choose_engine(logits, flat, engine)
+    return f"{name}: {reason}"

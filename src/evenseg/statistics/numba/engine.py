@@ -1,0 +1,349 @@
+"""Torch operators around the CPU kernels: shapes, threads, accumulators, gradients.
+
+`softmax_sums` and `margin_sums` return raw sums; `numba_statistics` in members.py turns them into SegmentStatistics with
+plain, differentiable torch operations on tensors without a pixel dimension.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evenseg.statistics.bins import bin_edges
+from evenseg.statistics.numba import margin, softmax, workers
+from evenseg.statistics.numba.packing import FLUSH, unpack
+
+
+class BadLabels(ValueError):
+    """Some labels are outside the classes; the caller, who knows their original form, words the message."""
+
+
+@lru_cache(maxsize=16)
+def _edges(K: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    edge = bin_edges(K, kind).numpy()
+    return edge, np.diff(edge)
+
+
+def _block(rows: int) -> int:
+    """Pixels of a block: (rows, block) floats, twice, should fit in half of a 512 KB cache."""
+    return 1024 if rows <= 16 else 512 if rows <= 48 else 256 if rows <= 160 else 128
+
+
+def _rounds(groups: int, rows_per_group: int, blocks: int, block: int, parts: int) -> list[tuple[int, int, int]]:
+    """(group, first, last) block ranges, none of which packs more than FLUSH pixels per worker."""
+    most = max(1, FLUSH // block) * parts
+    rounds = []
+    for g in range(groups):
+        first, last = g * rows_per_group * blocks, (g + 1) * rows_per_group * blocks
+        rounds += [(g, a, min(a + most, last)) for a in range(first, last, most)]
+    return rounds
+
+
+def _exponents(values: list[float], like: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=like.dtype)
+
+
+class _Histogram:
+    """Counts and sums of the error histogram by (group, row, side, bin), and the largest errors."""
+
+    def __init__(self, groups: int, rows: int, num_bins: int, kind: str, wanted: bool, floats: bool, parts: int):
+        self.wanted, self.kind, self.num_bins = wanted, kind, num_bins
+        shape = (groups, rows, 2, num_bins) if wanted else (0, rows, 2, num_bins)
+        self.counts, self.sums = np.zeros(shape), np.zeros(shape)
+        self.low = np.zeros((parts, rows, 2))
+        self.floats = np.zeros((parts, 2, rows, 2, num_bins) if wanted and floats else (parts, 2, 1, 1, 1))
+        self.use_floats = wanted and floats
+
+    def collect(self, group: int, packed: np.ndarray, parts: int) -> None:
+        """Move what the workers packed into the group's bins."""
+        if not self.wanted:
+            return
+        edge, width = _edges(self.num_bins, self.kind)
+        counts, sums = self.counts[group], self.sums[group]
+        rows = counts.shape[0]
+
+        def task(a: int, b: int) -> int:
+            for part in range(packed.shape[0]):
+                unpack(packed[part], a, b, edge, width, counts, sums)
+            return 0
+
+        pieces = workers.split(0, rows, parts if rows * self.num_bins > workers.SMALL else 1)
+        workers.run([lambda a=a, b=b: task(a, b) for a, b in pieces])
+        sums[:, :, 0] += self.low.sum(0)
+        self.low[:] = 0
+        if self.use_floats:
+            counts += self.floats[:, 0].sum(0)
+            sums += self.floats[:, 1].sum(0)
+            self.floats[:] = 0
+
+
+def _contiguous(*tensors: Tensor) -> list[np.ndarray]:
+    return [t.detach().contiguous().numpy() for t in tensors]
+
+
+@torch.library.custom_op("evenseg::softmax_sums", mutates_args=(), device_types="cpu")
+def softmax_sums(
+    logits: Tensor, target: Tensor, weight: Tensor, ignore: int, per_image: bool, num_bins: int, want: int,
+    gammas: list[float], powers: list[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Sums of a softmax over (N, C, P) logits, C >= 3; labels (N, P); weight (N, P) or empty.
+
+    Returns sums (N, S, C), counts (N, 3, C), errors and error counts (G, C, 2, K), peak and its pixel (G, C), the map of
+    -log p (N, P), and what the backward pass needs: the largest logit and 1/sum(exp) by pixel.
+    """
+    z, y, w = _contiguous(logits, target, weight)
+    N, C, P = z.shape
+    weighted, errors = w.size > 0, bool(want & softmax.WANT_ERRORS)
+    w = w if weighted else np.zeros((1, 1), z.dtype)
+    block = _block(C)
+    blocks = -(-P // block)
+    parts = workers.count(z.size)
+    groups = N if per_image and errors else 1
+    S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
+    sums, counts = np.zeros((parts, N, S, C)), np.zeros((parts, N, 3, C), np.int64)
+    histogram = _Histogram(groups, C, num_bins, "softmax", errors, weighted, parts)
+    peak, peak_at = np.zeros((groups, C)), np.zeros((groups, C), np.int64)
+    part_peak, part_at = np.zeros((parts, C), z.dtype), np.zeros((parts, C), np.int64)
+    pixel = torch.empty((N, P) if want & softmax.WANT_PIXEL else (0, 0), dtype=logits.dtype)
+    top, inv = torch.empty((N, P), dtype=logits.dtype), torch.empty((N, P), dtype=logits.dtype)
+    maps = [pixel.numpy(), top.numpy(), inv.numpy()]
+    exponents = _exponents(gammas, z), _exponents(powers, z)
+    bad = 0
+    with workers.PackedTables(parts if errors and not weighted else 1, C if errors else 1, num_bins) as packed:
+        for group, first, last in _rounds(groups, N // groups, blocks, block, parts):
+
+            def task(k: int, a: int, b: int) -> int:
+                return softmax.forward(
+                    z, y, w, weighted, ignore, a, b, block, num_bins, want, *exponents, sums[k], counts[k],
+                    packed[min(k, len(packed) - 1)], histogram.low[k], histogram.floats[k], part_peak[k], part_at[k], *maps,
+                )  # fmt: skip
+
+            bad += workers.run([lambda k=k, a=a, b=b: task(k, a, b) for k, (a, b) in enumerate(workers.split(first, last, parts))])
+            histogram.collect(group, packed, parts)
+            best = part_peak.argmax(0)
+            values = np.take_along_axis(part_peak, best[None], 0)[0]
+            peak_at[group] = np.where(values > peak[group], np.take_along_axis(part_at, best[None], 0)[0], peak_at[group])
+            peak[group] = np.maximum(peak[group], values)
+            part_peak[:] = 0
+    if bad:
+        raise BadLabels
+    sums, counts = sums.sum(0), counts.sum(0)
+    if errors and not weighted:
+        labels = counts[:, softmax.LABELS]
+        foreground = labels if groups > 1 else labels.sum(0, keepdims=True)
+        total = np.stack([foreground.sum(1, keepdims=True) - foreground, foreground], -1)
+        histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
+    return (
+        torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
+        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel, top, inv,
+    )  # fmt: skip
+
+
+@softmax_sums.register_fake
+def _(logits, target, weight, ignore, per_image, num_bins, want, gammas, powers):
+    N, C, P = logits.shape
+    errors = bool(want & softmax.WANT_ERRORS)
+    G = N if per_image and errors else 1
+    double = {"dtype": torch.float64}
+    S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
+    shape = (G if errors else 0, C, 2, num_bins)
+    return (
+        logits.new_empty((N, S, C), **double), logits.new_empty((N, 3, C), dtype=torch.int64),
+        logits.new_empty(shape, **double), logits.new_empty(shape, **double),
+        logits.new_empty((G, C), **double), logits.new_empty((G, C), dtype=torch.int64),
+        logits.new_empty((N, P) if want & softmax.WANT_PIXEL else (0, 0)), logits.new_empty((N, P)), logits.new_empty((N, P)),
+    )  # fmt: skip
+
+
+@torch.library.custom_op("evenseg::softmax_sums_backward", mutates_args=(), device_types="cpu")
+def softmax_sums_backward(
+    grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, logits: Tensor, target: Tensor,
+    weight: Tensor, peak_at: Tensor, top: Tensor, inv: Tensor, ignore: int, num_bins: int, want: int,
+    gammas: list[float], powers: list[float],
+) -> Tensor:  # fmt: skip
+    """Gradient of `softmax_sums` with respect to the logits."""
+    z, y, w, top_NP, inv_NP = _contiguous(logits, target, weight, top, inv)
+    N, C, P = z.shape
+    g_sums, table = _contiguous(grad_sums.to(logits.dtype), grad_errors.to(logits.dtype))
+    g_pixel = _contiguous(grad_pixel)[0]
+    weighted = w.size > 0
+    kernel_weight = w if weighted else np.zeros((1, 1), z.dtype)
+    block = _block(C)
+    blocks = -(-P // block)
+    grad = torch.empty((N, C, P), dtype=logits.dtype)
+    out = grad.numpy()
+    exponents = _exponents(gammas, z), _exponents(powers, z)
+
+    def task(a: int, b: int) -> int:
+        softmax.backward(
+            z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents, top_NP, inv_NP, g_sums, table, g_pixel, out,
+        )  # fmt: skip
+        return 0
+
+    workers.run([lambda a=a, b=b: task(a, b) for a, b in workers.split(0, N * blocks, workers.count(z.size))])
+    for g, c in grad_peak.nonzero().tolist():
+        n, i = divmod(int(peak_at[g, c]), P)
+        p = np.exp(z[n, :, i] - top_NP[n, i]) * inv_NP[n, i]
+        out[n, :, i] += float(grad_peak[g, c]) * p[c] * ((np.arange(C) == c) - p)
+    return grad
+
+
+@softmax_sums_backward.register_fake
+def _(grad_sums, grad_errors, grad_peak, grad_pixel, logits, *rest):
+    return logits.new_empty(logits.shape)
+
+
+def _softmax_setup(ctx, inputs, output) -> None:
+    logits, target, weight, ctx.ignore, ctx.per_image, ctx.num_bins, ctx.want, ctx.gammas, ctx.powers = inputs
+    ctx.save_for_backward(logits, target, weight, output[5], output[7], output[8])
+
+
+def _softmax_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel, g_top, g_inv):
+    logits, target, weight, peak_at, top, inv = ctx.saved_tensors
+    grad = softmax_sums_backward(
+        g_sums, g_errors, g_peak, g_pixel, logits, target, weight, peak_at, top, inv,
+        ctx.ignore, ctx.num_bins, ctx.want, ctx.gammas, ctx.powers,
+    )  # fmt: skip
+    return grad, None, None, None, None, None, None, None, None
+
+
+softmax_sums.register_autograd(_softmax_backward, setup_context=_softmax_setup)
+
+
+@torch.library.custom_op("evenseg::margin_sums", mutates_args=(), device_types="cpu")
+def margin_sums(
+    logits: Tensor, target: Tensor, weight: Tensor, positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int,
+    per_image: bool, num_bins: int, want: int, gammas: list[float], powers: list[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Sums by side of rows of margins over (N, C, P) logits; labels (N, R or 1, P); weight (N, P) or empty.
+
+    Returns sums (N, R, 2, S), counts (N, R, 2, 2), errors and error counts (G, R, 2, K), peak and its pixel (G, R, 2) and
+    the map of -log p (N, R, P).
+    """
+    z, y, w = _contiguous(logits, target, weight)
+    N, _, P = z.shape
+    R = len(positive)
+    weighted, errors = w.size > 0, bool(want & softmax.WANT_ERRORS)
+    w = w if weighted else np.zeros((1, 1), z.dtype)
+    block = _block(1)
+    blocks = -(-P // block)
+    parts = workers.count(z.size)
+    groups = N if per_image and errors else 1
+    S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
+    sums, counts = np.zeros((parts, N, R, 2, S)), np.zeros((parts, N, R, 2, 2), np.int64)
+    histogram = _Histogram(groups, R, num_bins, "hinge" if hinge else "softmax", errors, weighted or hinge, parts)
+    peak, peak_at = np.zeros((groups, R, 2)), np.zeros((groups, R, 2), np.int64)
+    part_peak, part_at = np.zeros((parts, R, 2), z.dtype), np.zeros((parts, R, 2), np.int64)
+    pixel = torch.empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0), dtype=logits.dtype)
+    pixel_np, positive_np = pixel.numpy(), np.asarray(positive, np.int64)
+    exponents = _exponents(gammas, z), _exponents(powers, z)
+    bad = 0
+    with workers.PackedTables(parts if errors and not weighted else 1, R if errors else 1, num_bins) as packed:
+        for group, first, last in _rounds(groups, N * R // groups, blocks, block, parts):
+
+            def task(k: int, a: int, b: int) -> int:
+                return margin.forward(
+                    z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
+                    sums[k], counts[k], packed[min(k, len(packed) - 1)], histogram.low[k], histogram.floats[k],
+                    part_peak[k], part_at[k], pixel_np,
+                )  # fmt: skip
+
+            bad += workers.run([lambda k=k, a=a, b=b: task(k, a, b) for k, (a, b) in enumerate(workers.split(first, last, parts))])
+            histogram.collect(group, packed, parts)
+            best = part_peak.argmax(0)
+            values = np.take_along_axis(part_peak, best[None], 0)[0]
+            peak_at[group] = np.where(values > peak[group], np.take_along_axis(part_at, best[None], 0)[0], peak_at[group])
+            peak[group] = np.maximum(peak[group], values)
+            part_peak[:] = 0
+    if bad:
+        raise BadLabels
+    sums, counts = sums.sum(0), counts.sum(0)
+    if errors and not weighted:
+        total = counts[..., margin.PIXELS] if groups > 1 else counts[..., margin.PIXELS].sum(0, keepdims=True)
+        histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
+    return (
+        torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
+        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel,
+    )  # fmt: skip
+
+
+@margin_sums.register_fake
+def _(logits, target, weight, positive, labels_to, pair, hinge, ignore, per_image, num_bins, want, gammas, powers):
+    N, _, P = logits.shape
+    R = len(positive)
+    errors = bool(want & softmax.WANT_ERRORS)
+    G = N if per_image and errors else 1
+    double = {"dtype": torch.float64}
+    S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
+    shape = (G if errors else 0, R, 2, num_bins)
+    return (
+        logits.new_empty((N, R, 2, S), **double), logits.new_empty((N, R, 2, 2), dtype=torch.int64),
+        logits.new_empty(shape, **double), logits.new_empty(shape, **double),
+        logits.new_empty((G, R, 2), **double), logits.new_empty((G, R, 2), dtype=torch.int64),
+        logits.new_empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0)),
+    )  # fmt: skip
+
+
+@torch.library.custom_op("evenseg::margin_sums_backward", mutates_args=(), device_types="cpu")
+def margin_sums_backward(
+    grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, logits: Tensor, target: Tensor,
+    weight: Tensor, peak_at: Tensor, positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int, num_bins: int,
+    want: int, gammas: list[float], powers: list[float],
+) -> Tensor:  # fmt: skip
+    """Gradient of `margin_sums` with respect to the logits."""
+    z, y, w = _contiguous(logits, target, weight)
+    N, _, P = z.shape
+    R = len(positive)
+    g_sums, table = _contiguous(grad_sums.to(logits.dtype), grad_errors.to(logits.dtype))
+    g_pixel = _contiguous(grad_pixel)[0]
+    weighted = w.size > 0
+    w = w if weighted else np.zeros((1, 1), z.dtype)
+    block = _block(1)
+    blocks = -(-P // block)
+    grad = torch.empty(logits.shape, dtype=logits.dtype)
+    out = grad.numpy()
+    positive_np = np.asarray(positive, np.int64)
+    exponents = _exponents(gammas, z), _exponents(powers, z)
+
+    def task(a: int, b: int) -> int:
+        margin.backward(
+            z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
+            g_sums, table, g_pixel, out,
+        )  # fmt: skip
+        return 0
+
+    workers.run([lambda a=a, b=b: task(a, b) for a, b in workers.split(0, N * R * blocks, workers.count(z.size))])
+    for g, r, side in grad_peak.nonzero().tolist():
+        n, i = divmod(int(peak_at[g, r, side]), P)
+        sign = 1.0 if side == 1 else -1.0
+        u = sign * float(z[n, 1, i] - z[n, 0, i] if pair else z[n, r, i])
+        m = float(1 / (1 + np.exp(np.clip(u, -80, 80))))
+        slope = sign * float(grad_peak[g, r, side]) * (-(1.0 if u < 1 else 0.0) if hinge else -m * (1 - m))
+        out[n, 1 if pair else r, i] += slope
+        if pair:
+            out[n, 0, i] -= slope
+    return grad
+
+
+@margin_sums_backward.register_fake
+def _(grad_sums, grad_errors, grad_peak, grad_pixel, logits, *rest):
+    return logits.new_empty(logits.shape)
+
+
+def _margin_setup(ctx, inputs, output) -> None:
+    logits, target, weight = inputs[:3]
+    ctx.options = inputs[3:8]  # positive, labels_to, pair, hinge, ignore
+    ctx.bins = inputs[9:]  # num_bins, want, gammas, powers
+    ctx.save_for_backward(logits, target, weight, output[5])
+
+
+def _margin_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel):
+    logits, target, weight, peak_at = ctx.saved_tensors
+    grad = margin_sums_backward(g_sums, g_errors, g_peak, g_pixel, logits, target, weight, peak_at, *ctx.options, *ctx.bins)
+    return (grad, *[None] * 12)
+
+
+margin_sums.register_autograd(_margin_backward, setup_context=_margin_setup)

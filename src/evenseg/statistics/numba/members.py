@@ -1,0 +1,143 @@
+"""From the raw sums of the CPU kernels to the members of SegmentStatistics, in differentiable torch operations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evenseg.statistics.numba import margin, softmax
+from evenseg.statistics.numba.engine import margin_sums, softmax_sums
+from evenseg.statistics.types import Members, SegmentStatistics
+
+
+def _want(members: Members) -> int:
+    bits = {
+        "prob": softmax.WANT_PROB, "prob_sq": softmax.WANT_PROB_SQ, "overlap": softmax.WANT_OVERLAP,
+        "product": softmax.WANT_OVERLAP, "nll": softmax.WANT_NLL, "nll_all": softmax.WANT_NLL_ALL,
+        "hits": softmax.WANT_HITS, "errors": softmax.WANT_ERRORS, "pixel_nll": softmax.WANT_PIXEL,
+    }  # fmt: skip
+    return sum({bit for name, bit in bits.items() if getattr(members, name)})
+
+
+def numba_statistics(
+    logits_NCP: Tensor,
+    target: Tensor,
+    members: Members,
+    activation: str,
+    per_image: bool,
+    num_bins: int,
+    pixel_weight_NP: Tensor | None,
+    ignore: int,
+) -> SegmentStatistics:
+    """As `eager_statistics`, but with the labels as they came: (N, P) or (N, C, P) uint8 or int64, `ignore` among them."""
+    N, C, P = logits_NCP.shape
+    logits = logits_NCP.contiguous()
+    weight = logits.new_empty(0) if pixel_weight_NP is None else pixel_weight_NP.to(logits.dtype).contiguous()
+    options = (list(members.focal), list(members.power))
+    if activation == "softmax" and C > 2:
+        raw = softmax_sums(logits, target.contiguous(), weight, ignore, per_image, num_bins, _want(members), *options)
+        return _softmax_members(raw, members, per_image, pixel_weight_NP is not None)
+    pair = activation == "softmax"
+    labels_in_pixel = target.dim() == 2
+    one_vs_rest = labels_in_pixel and C > 1 and not pair
+    positive = list(range(C)) if one_vs_rest else [1] * (1 if pair else C)
+    raw = margin_sums(
+        logits, (target[:, None] if labels_in_pixel else target).contiguous(), weight, positive, C if one_vs_rest else 2, pair,
+        activation == "hinge", ignore, per_image, num_bins, _want(members), *options,
+    )  # fmt: skip
+    return _margin_members(raw, members, per_image, pixel_weight_NP is not None, pair)
+
+
+def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> SegmentStatistics:
+    sums_NSC, counts_N3C, errors, error_counts, peak, _, pixel, _, _ = raw
+    error_counts = error_counts.detach()  # counts carry no gradient
+    if not per_image:
+        sums_NSC, counts_N3C = sums_NSC.sum(0, keepdim=True), counts_N3C.sum(0, keepdim=True)
+    S = sums_NSC.shape[1]
+    names = ("labels", "predicted", "hits")
+    if weighted:
+        at = {"labels": S - 1, "hits": S - 2, "predicted": S - 3}
+        count = {k: sums_NSC[:, at[k]].detach() for k in names}
+    else:
+        count = {k: counts_N3C[:, i] for i, k in enumerate(names)}
+    pixels = counts_N3C[:, softmax.LABELS].sum(1, keepdim=True).expand_as(count["labels"])
+    exponents = members.focal + members.power
+    extra = {e: sums_NSC[:, softmax.FIXED_SLOTS + i] for i, e in enumerate(exponents[: len(members.focal)])}
+    power = {q: sums_NSC[:, softmax.FIXED_SLOTS + len(members.focal) + i] for i, q in enumerate(members.power)}
+    overlap = sums_NSC[:, softmax.OVERLAP]
+    return SegmentStatistics(
+        pixels=pixels,
+        valid=count["labels"].sum(1, keepdim=True).expand_as(count["labels"]),
+        labels=count["labels"],
+        labels_sq=count["labels"],
+        prob=sums_NSC[:, softmax.PROB] if members.prob else None,
+        prob_sq=sums_NSC[:, softmax.PROB_SQ] if members.prob_sq else None,
+        overlap=overlap if members.overlap else None,
+        product=overlap if members.product else None,
+        nll=sums_NSC[:, softmax.NLL] if members.nll else None,
+        nll_all=sums_NSC[:, softmax.NLL_ALL] if members.nll_all else None,
+        focal=extra,
+        power=power,
+        predicted=count["predicted"] if members.hits else None,
+        hits=count["hits"] if members.hits else None,
+        errors=errors if members.errors else None,
+        error_counts=error_counts if members.errors else None,
+        peak=peak if members.errors else None,
+        pixel_nll=pixel if members.pixel_nll else None,
+    )
+
+
+def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair: bool) -> SegmentStatistics:
+    sums_NR2S, counts_NR22, errors, error_counts, peak, _, pixel = raw
+    error_counts = error_counts.detach()  # counts carry no gradient
+    if not per_image:
+        sums_NR2S, counts_NR22 = sums_NR2S.sum(0, keepdim=True), counts_NR22.sum(0, keepdim=True)
+    S = sums_NR2S.shape[3]
+    pixels_NR2 = counts_NR22[..., margin.PIXELS]
+    n_NR2 = sums_NR2S[..., S - 2].detach() if weighted else pixels_NR2
+    hits_NR2 = sums_NR2S[..., S - 1].detach() if weighted else counts_NR22[..., margin.HITS]
+
+    def by_class(of_background: Tensor, of_foreground: Tensor) -> Tensor:
+        """Two softmax channels: classes 0 and 1 from the two sides of the one row; else the foreground class of each row."""
+        return torch.cat([of_background, of_foreground], 1) if pair else of_foreground
+
+    def side(slot: int) -> tuple[Tensor, Tensor]:
+        return sums_NR2S[:, :, 0, slot], sums_NR2S[:, :, 1, slot]
+
+    n0, n1 = n_NR2[..., 0], n_NR2[..., 1]
+    hit0, hit1 = hits_NR2[..., 0], hits_NR2[..., 1]
+    miss0, miss1 = side(margin.MISS)
+    square0, square1 = side(margin.MISS_SQ)
+    nll0, nll1 = side(margin.NLL)
+    margin0, margin1 = side(margin.MARGIN)
+    labels, overlap = by_class(n0, n1), by_class(n0 - miss0, n1 - miss1)
+    total = (n0 + n1).expand(-1, 2) if pair else n0 + n1
+    every = square0 + square1
+    focal = {g: side(margin.FIXED_SLOTS + i) for i, g in enumerate(members.focal)}
+    power = {q: side(margin.FIXED_SLOTS + len(members.focal) + i) for i, q in enumerate(members.power)}
+    if members.errors and pair:
+        errors = torch.cat([errors.flip(2), errors], 1)
+        error_counts = torch.cat([error_counts.flip(2), error_counts], 1)
+    return SegmentStatistics(
+        pixels=pixels_NR2.sum(2).expand_as(labels),
+        valid=total,
+        labels=labels,
+        labels_sq=labels,
+        prob=by_class(n0 - miss0 + miss1, n1 - miss1 + miss0) if members.prob else None,
+        prob_sq=by_class(n0 - 2 * miss0 + every, n1 - 2 * miss1 + every) if members.prob_sq else None,
+        overlap=overlap if members.overlap else None,
+        product=overlap if members.product else None,
+        nll=by_class(nll0, nll1) if members.nll else None,
+        nll_rest=nll0 if members.nll and not pair else None,
+        # the other class's -log p is this one's plus the margin
+        nll_all=by_class(nll0 + nll1 + margin1, nll0 + nll1 + margin0) if members.nll_all else None,
+        focal={g: by_class(*f) for g, f in focal.items()},
+        focal_rest={} if pair else {g: f[0] for g, f in focal.items()},
+        power={q: by_class(*f) for q, f in power.items()},
+        predicted=by_class(hit0 + n1 - hit1, hit1 + n0 - hit0) if members.hits else None,
+        hits=by_class(hit0, hit1) if members.hits else None,
+        errors=errors if members.errors else None,
+        error_counts=error_counts if members.errors else None,
+        peak=by_class(peak[:, :, 1], peak[:, :, 0]) if members.errors else None,
+        pixel_nll=(pixel[:, 0] if pair else pixel) if members.pixel_nll else None,
+    )

@@ -1,0 +1,35 @@
+"""The packed histogram of the CPU kernels: how a count and a sum share one integer, and how they part again.
+
+A counter holds the number of errors from bit SHIFT up and, below it, the sum of their positions inside the bin in units
+of 2^-RESIDUAL bin widths. One addition updates both, so the result does not depend on the order of the pixels or on the
+number of threads, and truncation keeps the sum at or below the true one (by less than 2^-RESIDUAL bin widths an error).
+"""
+
+import numba as nb
+import numpy as np
+
+from evenseg.statistics.numba.scalar import OPTIONS
+
+RESIDUAL = 16
+SHIFT = 40
+SPREAD = 8  # unused counters beside the bins: errors of the uncounted lowest bin go there, spread against stalls
+FLUSH = 1 << 22  # most pixels a worker may pack before unpacking; 2^24 would overflow the sum
+
+
+@nb.njit(**OPTIONS)
+def unpack(packed_R2W, first, last, edge, width, counts_R2K, sums_R2K):
+    """Add the counters of rows first..last-1, but for the lowest bin, to counts and sums, and clear them."""
+    K = counts_R2K.shape[2]
+    mask = (np.int64(1) << SHIFT) - 1
+    fraction = 1.0 / (1 << RESIDUAL)
+    for r in range(first, last):
+        for side in range(2):
+            source = packed_R2W[r, side]
+            for b in range(1, K + 1):
+                v = source[b]
+                if v != 0:
+                    count = v >> SHIFT
+                    k = min(b, K - 1)  # the largest possible error falls on the upper edge of the last bin
+                    counts_R2K[r, side, k] += count
+                    sums_R2K[r, side, k] += count * edge[b] + (v & mask) * fraction * width[k]
+            source[:] = 0

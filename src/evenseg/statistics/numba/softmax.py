@@ -1,0 +1,428 @@
+"""Softmax statistics of three or more classes on the CPU: one pass over the logits forward, one backward.
+
+Pixels are walked in blocks whose (C, block) probabilities stay in the cache. Inside a block every loop runs over
+contiguous pixels of one class, which the compiler vectorises; what concerns a pixel's own class is done once per run of
+equal labels. Each worker writes to its own accumulators.
+
+The lowest bin of the error histogram (packing.py) is not counted at all: its count is what the other bins leave, and its
+sum is accumulated as a float. A class whose probabilities in a block all lie in it, the usual case for a trained network,
+costs no scatter.
+"""
+
+import numba as nb
+import numpy as np
+
+from evenseg.statistics.numba.packing import RESIDUAL, SHIFT, SPREAD
+from evenseg.statistics.numba.scalar import OPTIONS, exp, log, power
+
+# slots of the sums; the focal and power sums follow
+PROB, PROB_SQ, OVERLAP, NLL, NLL_ALL, FIXED_SLOTS = 0, 1, 2, 3, 4, 5
+# slots of the counts
+LABELS, PREDICTED, HITS, COUNT_SLOTS = 0, 1, 2, 3
+# what is wanted, as bits
+WANT_PROB, WANT_PROB_SQ, WANT_OVERLAP, WANT_NLL, WANT_NLL_ALL, WANT_HITS, WANT_ERRORS, WANT_PIXEL = 1, 2, 4, 8, 16, 32, 64, 128
+
+POWER_FLOOR = 1e-7
+
+
+@nb.njit(**OPTIONS)
+def forward(
+    z_NCP, y_NP, weight_NP, weighted, ignore, first, last, block, K, want, gammas, powers,
+    sums_NSC, counts_N3C, packed_C2K, low_C2, whist_2C2K, peak_C, peak_at_C, pixel_NP, top_NP, inv_NP,
+):  # fmt: skip
+    """Statistics of the blocks first..last-1. Returns the number of pixels with a label outside 0..C-1."""
+    N, C, P = z_NCP.shape
+    real = z_NCP.dtype.type
+    zero, half, one, two = real(0), real(0.5), real(1), real(2)
+    near, floor, least = real(1e-3), real(POWER_FLOOR), real(1e-30)
+    blocks = (P + block - 1) // block
+    e = np.empty((C, block), z_NCP.dtype)
+    top = np.empty(block, z_NCP.dtype)
+    total = np.empty(block, z_NCP.dtype)
+    own = np.empty(block, z_NCP.dtype)  # p of the pixel's own class
+    nll = np.empty(block, z_NCP.dtype)
+    miss = np.empty(block, z_NCP.dtype)  # 1 - p of the pixel's own class
+    scratch = np.empty(block, z_NCP.dtype)
+    label = np.empty(block, np.int32)
+    best = np.empty(block, np.int32)
+    code = np.empty(block, np.int32)
+    scale = real(K * (1 << RESIDUAL))
+    unit = np.int64(1) << SHIFT
+    mask = np.int32((1 << RESIDUAL) - 1)
+    want_errors, want_hits = (want & WANT_ERRORS) != 0, (want & WANT_HITS) != 0
+    want_sq, want_all = (want & WANT_PROB_SQ) != 0, (want & WANT_NLL_ALL) != 0
+    want_pixel = (want & WANT_PIXEL) != 0
+    want_nll = (want & WANT_NLL) != 0 or want_pixel or gammas.size > 0 or powers.size > 0
+    bad = 0
+    for j in range(first, last):
+        n, s = j // blocks, (j % blocks) * block
+        L = min(block, P - s)
+        ignored = 0
+        for i in range(L):
+            v = np.int64(y_NP[n, s + i])
+            k = np.int32(v) if (v >= 0 and v < C and v != ignore) else np.int32(-1)
+            label[i] = k
+            ignored += k < 0
+        if ignored > 0:
+            for i in range(L):
+                v = np.int64(y_NP[n, s + i])
+                bad += (v < 0 or v >= C) and v != ignore
+        row = z_NCP[n, 0, s : s + L]
+        for i in range(L):
+            top[i] = row[i]
+        if want_hits:
+            for i in range(L):
+                best[i] = 0
+            for c in range(1, C):
+                row = z_NCP[n, c, s : s + L]
+                for i in range(L):
+                    if row[i] > top[i]:
+                        best[i] = c
+                        top[i] = row[i]
+        else:
+            for c in range(1, C):
+                row = z_NCP[n, c, s : s + L]
+                for i in range(L):
+                    top[i] = max(top[i], row[i])
+        for i in range(L):
+            total[i] = zero
+        for c in range(C):
+            row, ec = z_NCP[n, c, s : s + L], e[c]
+            for i in range(L):
+                v = exp(row[i] - top[i])
+                ec[i] = v
+                total[i] += v
+        if ignored > 0:  # whatever stands there, NaN included, must not count
+            for i in range(L):
+                if label[i] < 0:
+                    total[i] = one
+                    top[i] = zero
+                    for c in range(C):
+                        e[c, i] = zero
+        for i in range(L):
+            k = label[i]
+            own[i] = e[k, i] if k >= 0 else zero
+        if want_nll:
+            for i in range(L):
+                k = label[i]
+                nll[i] = top[i] - z_NCP[n, k, s + i] if k >= 0 else zero
+            for i in range(L):
+                nll[i] = nll[i] + log(total[i]) if label[i] >= 0 else zero
+        for i in range(L):
+            total[i] = one / total[i]
+        for i in range(L):
+            own[i] *= total[i]
+            top_NP[n, s + i] = top[i]
+            inv_NP[n, s + i] = total[i] if label[i] >= 0 else zero
+            miss[i] = one - own[i]
+        if want_pixel:
+            for i in range(L):
+                pixel_NP[n, s + i] = nll[i]
+        if want_all:
+            for c in range(C):
+                row = z_NCP[n, c, s : s + L]
+                acc = zero
+                for i in range(L):
+                    # log(1/total) is the same rounding as the one in nll
+                    if label[i] >= 0:
+                        v = top[i] - row[i]
+                        acc += v * weight_NP[n, s + i] if weighted else v
+                sums_NSC[n, NLL_ALL, c] += acc
+            acc = zero
+            for i in range(L):
+                if label[i] >= 0:
+                    v = -log(total[i])
+                    acc += v * weight_NP[n, s + i] if weighted else v
+            for c in range(C):
+                sums_NSC[n, NLL_ALL, c] += acc
+
+        # every class as background: the pixel's own class is taken out first and done below
+        for i in range(L):
+            if label[i] >= 0:
+                e[label[i], i] = zero
+        for c in range(C):
+            ec = e[c]
+            acc, square, low, peak = zero, zero, zero, zero
+            for i in range(L):
+                v = ec[i] * total[i]
+                ec[i] = v
+                peak = max(peak, v)
+            if weighted:
+                for i in range(L):
+                    acc += ec[i] * weight_NP[n, s + i]
+            else:
+                for i in range(L):
+                    acc += ec[i]
+            sums_NSC[n, PROB, c] += acc
+            if want_sq:
+                for i in range(L):
+                    v = ec[i] * ec[i]
+                    square += v * weight_NP[n, s + i] if weighted else v
+                sums_NSC[n, PROB_SQ, c] += square
+            if not want_errors:
+                continue
+            if peak > peak_C[c]:
+                for i in range(L):
+                    if ec[i] > peak_C[c] and label[i] != c and label[i] >= 0 and not (weighted and weight_NP[n, s + i] <= 0):
+                        peak_C[c] = ec[i]
+                        peak_at_C[c] = n * P + s + i
+            if weighted:
+                for i in range(L):
+                    if label[i] >= 0 and label[i] != c:
+                        b = min(np.int32(ec[i] * real(K)), K - 1)
+                        whist_2C2K[0, c, 0, b] += weight_NP[n, s + i]
+                        whist_2C2K[1, c, 0, b] += weight_NP[n, s + i] * ec[i]
+                continue
+            if peak * scale < real(1 << RESIDUAL):
+                low_C2[c, 0] += acc
+                continue
+            table = packed_C2K[c, 0]
+            for i in range(L):
+                t = np.int32(ec[i] * scale)
+                code[i] = t
+                low += ec[i] if t < (1 << RESIDUAL) else zero
+            low_C2[c, 0] += low
+            for i in range(L):
+                t = code[i]
+                b = t >> RESIDUAL
+                b = b if b > 0 else np.int32(K + 1 + (i & (SPREAD - 1)))
+                table[np.uint32(b)] += unit + np.int64(t & mask)
+
+        # the pixel's own class, by runs of equal labels
+        if want_errors and not weighted:
+            for i in range(L):
+                code[i] = np.int32(miss[i] * scale)
+        i = 0
+        while i < L:
+            c = label[i]
+            a = i
+            while i < L and label[i] == c:
+                i += 1
+            if c < 0:
+                continue
+            counts_N3C[n, LABELS, c] += i - a
+            acc, square, low = zero, zero, zero
+            if weighted:
+                w = 0.0
+                for q in range(a, i):
+                    w += weight_NP[n, s + q]
+                    v = own[q] * weight_NP[n, s + q]
+                    acc += v
+                    square += v * own[q]
+                sums_NSC[n, sums_NSC.shape[1] - 1, c] += w
+            else:
+                for q in range(a, i):
+                    acc += own[q]
+                    square += own[q] * own[q]
+            sums_NSC[n, OVERLAP, c] += acc
+            sums_NSC[n, PROB, c] += acc
+            sums_NSC[n, PROB_SQ, c] += square
+            if want_nll:
+                acc = zero
+                for q in range(a, i):
+                    acc += nll[q] * weight_NP[n, s + q] if weighted else nll[q]
+                sums_NSC[n, NLL, c] += acc
+            if not want_errors:
+                continue
+            if weighted:
+                for q in range(a, i):
+                    b = min(np.int32(miss[q] * real(K)), K - 1)
+                    whist_2C2K[0, c, 1, b] += weight_NP[n, s + q]
+                    whist_2C2K[1, c, 1, b] += weight_NP[n, s + q] * miss[q]
+                continue
+            table = packed_C2K[c, 1]
+            for q in range(a, i):
+                low += miss[q] if code[q] < (1 << RESIDUAL) else zero
+            low_C2[c, 1] += low
+            for q in range(a, i):
+                t = code[q]
+                b = t >> RESIDUAL
+                b = b if b > 0 else np.int32(K + 1 + (q & (SPREAD - 1)))
+                table[np.uint32(b)] += unit + np.int64(t & mask)
+
+        if gammas.size > 0:
+            for i in range(L):
+                # 1 - p from -log p where p is so close to 1 that the difference has lost its digits
+                miss[i] = nll[i] * (one - half * nll[i]) if nll[i] < near else miss[i]
+        for f in range(gammas.size + powers.size):
+            exponent = gammas[f] if f < gammas.size else powers[f - gammas.size]
+            if f >= gammas.size:
+                for i in range(L):
+                    scratch[i] = power(max(nll[i], floor), exponent)
+            elif exponent == two:
+                for i in range(L):
+                    scratch[i] = miss[i] * miss[i] * nll[i]
+            else:
+                for i in range(L):
+                    scratch[i] = power(max(miss[i], least), exponent) * nll[i]
+            if weighted:
+                for i in range(L):
+                    scratch[i] *= weight_NP[n, s + i]
+            i = 0
+            while i < L:
+                c = label[i]
+                a = i
+                acc = zero
+                while i < L and label[i] == c:
+                    acc += scratch[i]
+                    i += 1
+                if c >= 0:
+                    sums_NSC[n, FIXED_SLOTS + f, c] += acc
+        if want_hits:
+            for i in range(L):
+                if label[i] >= 0:
+                    k = best[i]
+                    counts_N3C[n, PREDICTED, k] += 1
+                    counts_N3C[n, HITS, k] += label[i] == k
+                    if weighted:
+                        sums_NSC[n, sums_NSC.shape[1] - 3, k] += weight_NP[n, s + i]
+                        if label[i] == k:
+                            sums_NSC[n, sums_NSC.shape[1] - 2, k] += weight_NP[n, s + i]
+    return bad
+
+
+@nb.njit(**OPTIONS)
+def backward(
+    z_NCP, y_NP, weight_NP, weighted, ignore, first, last, block, K, want, gammas, powers,
+    top_NP, inv_NP, grad_NSC, table_GC2K, grad_pixel_NP, grad_NCP,
+):  # fmt: skip
+    """Gradient with respect to the logits of the blocks first..last-1, given the gradient of every member.
+
+    A member is a sum of f(p_c) or, in the pixel's own class y, of f(log p_y). With w_c = d/dp_c of the former and
+    s = d/dlog p_y of the latter, the gradient is p_k (w_k - sum_c p_c w_c - s) + [k = y] s.
+    """
+    N, C, P = z_NCP.shape
+    real = z_NCP.dtype.type
+    zero, half, one, two = real(0), real(0.5), real(1), real(2)
+    near, floor, least = real(1e-3), real(POWER_FLOOR), real(1e-30)
+    blocks = (P + block - 1) // block
+    p = np.empty((C, block), z_NCP.dtype)
+    w = np.empty((C, block), z_NCP.dtype)
+    dot = np.empty(block, z_NCP.dtype)
+    own = np.empty(block, z_NCP.dtype)
+    nll = np.empty(block, z_NCP.dtype)
+    miss = np.empty(block, z_NCP.dtype)
+    slope = np.empty(block, z_NCP.dtype)
+    factor = np.empty(block, z_NCP.dtype)
+    label = np.empty(block, np.int32)
+    scale = real(K * (1 << RESIDUAL))
+    want_errors, want_sq = (want & WANT_ERRORS) != 0, (want & WANT_PROB_SQ) != 0
+    want_all, want_pixel = (want & WANT_NLL_ALL) != 0, (want & WANT_PIXEL) != 0
+    want_nll = want_pixel or gammas.size > 0 or powers.size > 0
+    for j in range(first, last):
+        n, s = j // blocks, (j % blocks) * block
+        L = min(block, P - s)
+        group = n if table_GC2K.shape[0] > 1 else 0
+        ignored = 0
+        for i in range(L):
+            v = np.int64(y_NP[n, s + i])
+            k = np.int32(v) if (v >= 0 and v < C and v != ignore) else np.int32(-1)
+            label[i] = k
+            ignored += k < 0
+            dot[i] = zero
+        for c in range(C):
+            row, pc, wc = z_NCP[n, c, s : s + L], p[c], w[c]
+            peak = zero
+            for i in range(L):
+                v = exp(row[i] - top_NP[n, s + i]) * inv_NP[n, s + i]
+                pc[i] = v
+                peak = max(peak, v)
+            if ignored > 0:
+                for i in range(L):
+                    pc[i] = pc[i] if label[i] >= 0 else zero
+            constant = grad_NSC[n, PROB, c]
+            if want_errors:
+                table = table_GC2K[group, c, 0]
+                if peak * scale < real(1 << RESIDUAL):
+                    constant += table[0]
+                    for i in range(L):
+                        wc[i] = constant
+                else:
+                    for i in range(L):
+                        b = min(np.int32(pc[i] * scale) >> RESIDUAL, np.int32(K - 1))
+                        wc[i] = constant + table[np.uint32(b)]
+            else:
+                for i in range(L):
+                    wc[i] = constant
+            if want_sq:
+                constant = two * grad_NSC[n, PROB_SQ, c]
+                for i in range(L):
+                    wc[i] += constant * pc[i]
+        for i in range(L):
+            c = label[i]
+            slope[i] = zero
+            own[i] = zero
+            if c >= 0:
+                own[i] = p[c, i]
+                v = grad_NSC[n, PROB, c] + grad_NSC[n, OVERLAP, c] + two * grad_NSC[n, PROB_SQ, c] * own[i]
+                if want_errors:
+                    b = min(np.int32((one - own[i]) * scale) >> RESIDUAL, np.int32(K - 1))
+                    v -= table_GC2K[group, c, 1, np.uint32(b)]
+                w[c, i] = v
+                slope[i] = -grad_NSC[n, NLL, c]
+        if want_nll:
+            for i in range(L):
+                c = label[i]
+                nll[i] = top_NP[n, s + i] - z_NCP[n, c, s + i] if c >= 0 else zero
+            for i in range(L):
+                nll[i] = max(nll[i] - log(inv_NP[n, s + i]), zero) if label[i] >= 0 else zero
+        if want_pixel:
+            for i in range(L):
+                # the map is not weighted: its weights are the caller's
+                v = grad_pixel_NP[n, s + i]
+                if weighted:
+                    v = v / weight_NP[n, s + i] if weight_NP[n, s + i] > 0 else zero
+                slope[i] -= v
+        if gammas.size > 0:
+            for i in range(L):
+                m = one - own[i]
+                miss[i] = nll[i] * (one - half * nll[i]) if nll[i] < near else m
+        for f in range(gammas.size + powers.size):
+            exponent = gammas[f] if f < gammas.size else powers[f - gammas.size]
+            for i in range(L):
+                factor[i] = grad_NSC[n, FIXED_SLOTS + f, label[i]] if label[i] >= 0 else zero
+            if f >= gammas.size:
+                for i in range(L):
+                    v = exponent * power(max(nll[i], floor), exponent - one)
+                    slope[i] -= factor[i] * v if nll[i] > floor else zero
+            elif exponent == zero:
+                for i in range(L):
+                    slope[i] -= factor[i]
+            else:
+                # d/dlog p of m^g (-log p) = -m^g (1 + g p (-log p)/m), and (-log p)/m -> 1 at p = 1
+                for i in range(L):
+                    m = max(miss[i], least)
+                    v = m * m if exponent == two else power(m, exponent)
+                    ratio = nll[i] / m if nll[i] > least else one
+                    slope[i] -= factor[i] * v * (one + exponent * own[i] * ratio)
+        for c in range(C):
+            pc, wc = p[c], w[c]
+            for i in range(L):
+                dot[i] += pc[i] * wc[i]
+        base = zero
+        if want_all:
+            for c in range(C):
+                base += grad_NSC[n, NLL_ALL, c]
+        for i in range(L):
+            dot[i] += slope[i] - base
+        if weighted:
+            for i in range(L):
+                factor[i] = weight_NP[n, s + i] if label[i] >= 0 else zero
+        for c in range(C):
+            pc, wc, out = p[c], w[c], grad_NCP[n, c, s : s + L]
+            if want_all:
+                h = grad_NSC[n, NLL_ALL, c]
+                for i in range(L):
+                    v = pc[i] * (wc[i] - dot[i]) - h
+                    out[i] = v if label[i] >= 0 else zero
+            else:
+                for i in range(L):
+                    out[i] = pc[i] * (wc[i] - dot[i])
+        for i in range(L):
+            if label[i] >= 0:
+                grad_NCP[n, label[i], s + i] += slope[i]
+        if weighted:
+            for c in range(C):
+                out = grad_NCP[n, c, s : s + L]
+                for i in range(L):
+                    out[i] *= factor[i]
