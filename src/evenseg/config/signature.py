@@ -55,7 +55,9 @@ def check_keywords(
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         required = parameter.default is parameter.empty and name not in injected
-        annotation = hints.get(name, Any)
+        annotation = hints.get(name, parameter.annotation)
+        if isinstance(annotation, str) or annotation is parameter.empty:
+            annotation = Any
         fields[name] = (annotation, ...) if required else (annotation, None)
     model: type[BaseModel] = create_model(
         "Keywords",

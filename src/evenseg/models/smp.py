@@ -34,7 +34,8 @@ class SMP(nn.Module):
         if arch not in known:
             raise ValueError(f"unknown arch {arch!r}; allowed: {', '.join(known)}")
         self.num_classes = num_classes
-        keywords = {"encoder_weights": None} | keywords
+        if keywords.get("encoder_weights", "none") == "none":
+            keywords["encoder_weights"] = None
         try:
             self.network = known[arch](classes=num_classes, **keywords)
         except (KeyError, TypeError, AssertionError) as error:

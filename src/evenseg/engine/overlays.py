@@ -1,0 +1,55 @@
+"""A few validation images with target and prediction, as pictures any viewer opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from evenseg import metrics
+from evenseg.data import Classes, EvaluationSamples
+from evenseg.engine.run_folder import write_json
+from evenseg.engine.scores import number, numbers
+
+IGNORE_COLOR = (128, 128, 128)
+
+
+def write_overlays(folder: Path, model: nn.Module, samples: EvaluationSamples, count: int = 4) -> None:
+    """Writes NAME_image.png, NAME_target.png, NAME_prediction.png and NAME.json of `count` images, evenly spaced.
+
+    Target and prediction are index images with the classes' colours as palette; ignored pixels stay marked in the
+    target.
+    """
+    folder.mkdir(exist_ok=True)
+    dataset = samples.dataset
+    classes = dataset.classes
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    for index in sorted({round(place) for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset)))}):
+        sample = samples[index]
+        with torch.no_grad():
+            prediction = model(sample.image[None].to(device))[0].argmax(1).cpu()
+        matrix = metrics.confusion_matrix(
+            prediction, sample.mask[None], classes.num_classes, ignore_index=classes.ignore_index
+        )
+        name = dataset.name(index)
+        Image.fromarray(dataset.read_image(index)).save(folder / f"{name}_image.png")
+        _save_indices(folder / f"{name}_target.png", dataset.read_mask(index), classes)
+        _save_indices(folder / f"{name}_prediction.png", prediction[0].numpy().astype(np.uint8), classes)
+        row = {"name": name, "iou": numbers(metrics.iou(matrix)), "miou": number(metrics.mean_iou(matrix))}
+        write_json(folder / f"{name}.json", row)
+    model.train(was_training)
+
+
+def _save_indices(file: Path, indices: NDArray[np.uint8], classes: Classes) -> None:
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: classes.num_classes] = classes.colors
+    palette[classes.ignore_index] = IGNORE_COLOR
+    image = Image.fromarray(indices)
+    image.putpalette(palette.tobytes())
+    image.save(file)

@@ -1,0 +1,275 @@
+"""From a checked configuration to the parts of a run. Everything that can be wrong is found here, before training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from evenseg.config import Config, ConfigError, DatasetSection, Section, check_keywords, join_path, look_up
+from evenseg.data import DATASETS, TRANSFORMS, Classes, Pipeline, SegmentationDataset, check_data
+from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
+from evenseg.models import MODELS, more_parameters
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set with the transforms of its samples."""
+
+    dataset: SegmentationDataset
+    pipeline: Pipeline
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The parts of one run. Model and loss are built on demand, so that the seed can be set first."""
+
+    config: Config
+    train: Data
+    val: Data
+
+    @property
+    def classes(self) -> Classes:
+        return self.train.dataset.classes
+
+    def build_model(self) -> nn.Module:
+        return build_model(self.config, self.classes)
+
+    def build_loss(self) -> nn.Module:
+        assert self.config.loss is not None
+        return build_loss(self.config, self.config.loss, "loss", self.classes)
+
+
+def resolve(config: Config) -> Experiment:
+    """Checks a configuration to the end and reads every mask once.
+
+    First names, keywords and counts, without touching data; then the data sets, the model and a trial of the loss; the
+    masks last.
+
+    Raises:
+        ConfigError: whatever is wrong, naming the file and the key path.
+    """
+    with naming_the_file(config):
+        check_signatures(config)
+        train = build_data(config.train_dataset, "train_dataset")
+        val = build_data(config.val_dataset, "val_dataset")
+        _check_classes(train, val)
+        classes = train.dataset.classes
+        for path, section in loss_sections(config).items():
+            _check_weights(section, path, classes)
+            loss = build_loss(config, section, path, classes)
+            _try_loss(loss, MODELS[config.model.type], classes, path)
+        stride = int(build_model(config, classes).stride)  # type: ignore[arg-type]
+        _check_crop(config, stride)
+        for data, path in ((train, "train_dataset"), (val, "val_dataset")):
+            with _as_config_error(path):
+                facts = check_data(data.dataset)
+            fixed = {"RandomCrop", "Resize"} & {transform.type for transform in config.train_dataset.transforms}
+            if path == "train_dataset" and config.batch_size > 1 and len(facts.sizes) > 1 and not fixed:
+                raise ConfigError(
+                    f"the images have {len(facts.sizes)} different sizes, so batch_size {config.batch_size} needs a "
+                    "RandomCrop or a Resize",
+                    key_path="train_dataset.transforms",
+                )
+        return Experiment(config, train, val)
+
+
+def loss_sections(config: Config) -> dict[str, dict[str, Any]]:
+    """Returns key path -> loss section, one or many."""
+    if config.loss is not None:
+        return {"loss": config.loss}
+    return {f"losses.{name}": section for name, section in (config.losses or {}).items()}
+
+
+def check_signatures(config: Config) -> None:
+    """Checks every type and keyword and the number of losses, without reading data."""
+    with naming_the_file(config):
+        for name in ("train_dataset", "val_dataset", "test_dataset"):
+            section = getattr(config, name)
+            if section is not None:
+                _check_dataset(section, name)
+        model = look_up(MODELS, config.model, "model", "model")
+        _check_model(config)
+        optimizer = look_up(OPTIMIZERS, config.optimizer, "optimizer", "optimizer")
+        check_keywords(optimizer, config.optimizer.keywords, key_path="optimizer", injected={"params"})
+        with _as_config_error("optimizer"):
+            build_optimizer(config, [nn.Parameter(torch.zeros(1))])
+        build_schedule(config)
+        for path, loss in loss_sections(config).items():
+            build_loss(config, loss, path, None)
+            _check_outputs(loss, path, config.model.type, int(model.num_outputs))
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
+
+
+def build_data(section: DatasetSection, key_path: str) -> Data:
+    """Builds a data set (listing its files) and its transforms."""
+    kind = look_up(DATASETS, section, "data set", key_path)
+    with _as_config_error(key_path):
+        dataset = kind(**check_keywords(kind, section.keywords, key_path=key_path))
+    transforms = []
+    for index, transform in enumerate(section.transforms):
+        path = join_path(key_path, "transforms", index)
+        cls = look_up(TRANSFORMS, transform, "transform", path)
+        keywords = check_keywords(cls, transform.keywords, key_path=path)
+        if cls is TRANSFORMS["RandomCrop"]:
+            keywords.setdefault("ignore_index", dataset.classes.ignore_index)
+        with _as_config_error(path):
+            transforms.append(cls(**keywords))
+    return Data(dataset, Pipeline(transforms))
+
+
+def build_model(config: Config, classes: Classes) -> nn.Module:
+    """Builds the network with as many classes as the data has."""
+    keywords = _check_model(config)
+    given = keywords.setdefault("num_classes", classes.num_classes)
+    if given != classes.num_classes:
+        raise ConfigError(
+            f"is {given}, but the data set has {classes.num_classes} classes ({', '.join(classes.names)}); leave it out",
+            key_path="model.num_classes",
+        )
+    with _as_config_error("model"):
+        return MODELS[config.model.type](**keywords)
+
+
+def build_loss(config: Config, section: Mapping[str, Any], key_path: str, classes: Classes | None) -> nn.Module:
+    """Builds a loss section; without classes only names and keywords are checked."""
+    import evenseg
+
+    known = {} if classes is None else {"num_classes": classes.num_classes, "ignore_index": classes.ignore_index}
+    with naming_the_file(config), _as_config_error(key_path):
+        return evenseg.build_loss(section, path=key_path, **known)
+
+
+def build_optimizer(config: Config, parameters: Any) -> torch.optim.Optimizer:
+    kind = OPTIMIZERS[config.optimizer.type]
+    keywords = check_keywords(kind, config.optimizer.keywords, key_path="optimizer", injected={"params"})
+    return kind(parameters, **keywords)
+
+
+def build_schedule(config: Config) -> Schedule:
+    kind = look_up(SCHEDULES, config.lr_scheduler, "schedule", "lr_scheduler")
+    keywords = check_keywords(kind, config.lr_scheduler.keywords, key_path="lr_scheduler")
+    with _as_config_error("lr_scheduler"):
+        return kind(**keywords)
+
+
+@contextmanager
+def naming_the_file(config: Config) -> Iterator[None]:
+    """Adds the configuration's file to a ConfigError that names none."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.in_file(config.source) from error
+
+
+@contextmanager
+def _as_config_error(key_path: str) -> Iterator[None]:
+    """Gives errors of constructors and checks a key path; the losses' own errors bring theirs."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        own = getattr(error, "key_path", None)
+        message = " ".join(str(error).split())
+        if own:
+            message = message.removeprefix(f"{own}: ")
+        raise ConfigError(message, key_path=own or key_path) from error
+
+
+def _check_dataset(section: DatasetSection, key_path: str) -> None:
+    check_keywords(look_up(DATASETS, section, "data set", key_path), section.keywords, key_path=key_path)
+    names = [transform.type for transform in section.transforms]
+    for index, transform in enumerate(section.transforms):
+        path = join_path(key_path, "transforms", index)
+        check_keywords(look_up(TRANSFORMS, transform, "transform", path), transform.keywords, key_path=path)
+        if key_path != "train_dataset" and transform.type != "Normalize":
+            raise ConfigError(
+                f"{transform.type} is for training; evaluation is at full image size and takes Normalize only",
+                key_path=path,
+            )
+    if "Normalize" in names[:-1]:
+        raise ConfigError(
+            "Normalize must come last", key_path=join_path(key_path, "transforms", names.index("Normalize"))
+        )
+
+
+def _check_model(config: Config) -> dict[str, Any]:
+    kind = look_up(MODELS, config.model, "model", "model")
+    return check_keywords(
+        kind,
+        config.model.keywords,
+        key_path="model",
+        injected={"num_classes"},
+        more=more_parameters(config.model.type, config.model.keywords),
+    )
+
+
+def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_outputs: int) -> None:
+    types, coef = section.get("types"), section.get("coef")
+    outputs = f"the model {model} has {num_outputs} output" + ("s" if num_outputs != 1 else "")
+    if isinstance(types, list) and len(types) not in (1, num_outputs):
+        raise ConfigError(
+            f"{len(types)} entries, but {outputs}; give one per output, or a single one for all",
+            key_path=join_path(key_path, "types"),
+        )
+    if isinstance(coef, list) and len(coef) != num_outputs:
+        raise ConfigError(
+            f"{len(coef)} weights, but {outputs}; give one per output", key_path=join_path(key_path, "coef")
+        )
+
+
+def _check_classes(train: Data, val: Data) -> None:
+    first, second = train.dataset.classes, val.dataset.classes
+    if first.names != second.names or first.ignore_index != second.ignore_index:
+        raise ConfigError(
+            f"its classes {list(second.names)} (ignore {second.ignore_index}) are not those of train_dataset, "
+            f"{list(first.names)} (ignore {first.ignore_index})",
+            key_path="val_dataset",
+        )
+
+
+def _check_weights(node: Any, key_path: str, classes: Classes) -> None:
+    """Looks for class weights of the wrong length anywhere in a loss section."""
+    if isinstance(node, Mapping):
+        weight = node.get("weight")
+        per_class = node.get("mode", "multiclass") == "multiclass"
+        if isinstance(weight, list) and per_class and len(weight) != classes.num_classes:
+            raise ConfigError(
+                f"{len(weight)} class weights, but the data set has {classes.num_classes} classes "
+                f"({', '.join(classes.names)})",
+                key_path=join_path(key_path, "weight"),
+            )
+        for key, value in node.items():
+            _check_weights(value, join_path(key_path, str(key)), classes)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            _check_weights(value, join_path(key_path, index), classes)
+
+
+def _check_crop(config: Config, stride: int) -> None:
+    for index, transform in enumerate(config.train_dataset.transforms):
+        size = transform.keywords.get("size")
+        if transform.type in ("RandomCrop", "Resize") and size is not None and min(size) < stride:
+            raise ConfigError(
+                f"{list(size)} is smaller than the {stride} pixels that one cell of {config.model.type}'s deepest "
+                "features covers",
+                key_path=join_path("train_dataset.transforms", index, "size"),
+            )
+
+
+def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> None:
+    """Calls the loss once on made-up logits, so that a loss that cannot take them is found before training."""
+    outputs = [torch.linspace(-1, 1, 2 * classes.num_classes * 64).view(2, -1, 8, 8) for _ in range(model.num_outputs)]
+    target = (torch.arange(128).view(2, 8, 8) % classes.num_classes).to(torch.uint8)
+    target[:, 0] = classes.ignore_index
+    with _as_config_error(key_path), torch.no_grad():
+        loss(outputs, target)
+
+
+__all__ = ["Data", "Experiment", "Section", "build_data", "build_model", "check_signatures", "resolve"]

@@ -1,0 +1,72 @@
+"""Lightning's Trainer as this package uses it: quiet, by steps, without its own files."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import lightning  # isort: skip
+
+from evenseg.config import Config
+
+_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_ACCELERATOR = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+
+
+def make_trainer(config: Config, **keywords: Any) -> lightning.Trainer:
+    """Returns a Trainer on one device."""
+    return lightning.Trainer(
+        accelerator=_ACCELERATOR[config.device],
+        devices=1,
+        precision=_PRECISION[config.precision],  # type: ignore[arg-type]
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **keywords,
+    )
+
+
+def make_loader(samples: Dataset[Any], batch_size: int, num_workers: int) -> DataLoader[Any]:
+    """Returns a loader that keeps the order of the samples."""
+    # forked workers beside a running OpenMP pool hang, see numba's notes on threading layers
+    context = "spawn" if num_workers else None
+    return DataLoader(
+        samples,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        multiprocessing_context=context,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and torch."""
+    lightning.seed_everything(seed, workers=False, verbose=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences Lightning's tips and warnings about settings that are meant."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
