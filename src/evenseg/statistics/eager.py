@@ -127,7 +127,7 @@ def eager_statistics(
             out["pixel_nll"] = torch.where(valid_NCP, nll_NCP, 0.0)
             out["pixel_labels"] = torch.where(valid_NCP, (y_NCP > 0.5).long(), -1)
             out["pixel_weight"] = weight_NCP
-    return SegmentStatistics(**out)
+    return SegmentStatistics(**out, soft=soft)
 
 
 def _focal(logp: Tensor, gamma: float) -> Tensor:

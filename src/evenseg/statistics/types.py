@@ -80,6 +80,7 @@ class SegmentStatistics:
         pixel_nll: (N, P) for softmax, (N, C, P) for sigmoid outputs; 0 at ignored pixels.
         pixel_weight: (N, P) weight of every pixel, 0 at ignored ones; None unless `pixel_nll` was asked for.
         pixel_labels: (N, P) or (N, C, P) int64 class of every pixel, -1 at ignored ones; None unless `pixel_nll`.
+        soft: whether the targets were probabilities.
     """
 
     pixels: Tensor
@@ -104,6 +105,7 @@ class SegmentStatistics:
     pixel_nll: Tensor | None = None
     pixel_weight: Tensor | None = None
     pixel_labels: Tensor | None = None
+    soft: bool = False
 
     SUMS = (
         "pixels", "valid", "labels", "labels_sq", "prob", "prob_sq", "overlap", "product", "nll", "nll_rest", "nll_all",

@@ -1,0 +1,34 @@
+"""Every loss as a function: `loss(logits, target, *, pixel_weight=None, **options)` -> scalar."""
+
+from evenseg.losses.binary_cross_entropy import binary_cross_entropy_loss
+from evenseg.losses.cross_entropy import cross_entropy_loss
+from evenseg.losses.dice import dice_loss, log_cosh_dice_loss
+from evenseg.losses.exponential_logarithmic import exponential_logarithmic_loss
+from evenseg.losses.focal import focal_loss
+from evenseg.losses.generalized_dice import generalized_dice_loss
+from evenseg.losses.jaccard import jaccard_loss
+from evenseg.losses.lovasz_hinge import lovasz_hinge_loss
+from evenseg.losses.lovasz_softmax import lovasz_softmax_loss
+from evenseg.losses.mcc import mcc_loss
+from evenseg.losses.ohem import bootstrapped_cross_entropy_loss, ohem_cross_entropy_loss
+from evenseg.losses.recall import recall_loss
+from evenseg.losses.tversky import focal_tversky_loss, tversky_loss
+
+__all__ = [
+    "binary_cross_entropy_loss",
+    "bootstrapped_cross_entropy_loss",
+    "cross_entropy_loss",
+    "dice_loss",
+    "exponential_logarithmic_loss",
+    "focal_loss",
+    "focal_tversky_loss",
+    "generalized_dice_loss",
+    "jaccard_loss",
+    "log_cosh_dice_loss",
+    "lovasz_hinge_loss",
+    "lovasz_softmax_loss",
+    "mcc_loss",
+    "ohem_cross_entropy_loss",
+    "recall_loss",
+    "tversky_loss",
+]

@@ -1,0 +1,67 @@
+"""Losses for uneven classes. One loss, one file; LOSSES is the table of them all."""
+
+from torch import nn
+
+from evenseg.losses.base import PixelLoss, RegionLoss, StatisticLoss
+from evenseg.losses.binary_cross_entropy import BinaryCrossEntropyLoss
+from evenseg.losses.build import LossConfigError, OutputsLoss, build_loss
+from evenseg.losses.cross_entropy import CrossEntropyLoss
+from evenseg.losses.dice import DiceLoss, LogCoshDiceLoss
+from evenseg.losses.exponential_logarithmic import ExponentialLogarithmicLoss
+from evenseg.losses.focal import FocalLoss
+from evenseg.losses.generalized_dice import GeneralizedDiceLoss
+from evenseg.losses.jaccard import JaccardLoss
+from evenseg.losses.lovasz_hinge import LovaszHingeLoss
+from evenseg.losses.lovasz_softmax import LovaszSoftmaxLoss
+from evenseg.losses.mcc import MCCLoss
+from evenseg.losses.mixed import MixedLoss
+from evenseg.losses.ohem import BootstrappedCrossEntropyLoss, OhemCrossEntropyLoss
+from evenseg.losses.recall import RecallLoss
+from evenseg.losses.tversky import FocalTverskyLoss, TverskyLoss
+
+LOSSES: dict[str, type[nn.Module]] = {
+    "CrossEntropyLoss": CrossEntropyLoss,
+    "BinaryCrossEntropyLoss": BinaryCrossEntropyLoss,
+    "FocalLoss": FocalLoss,
+    "OhemCrossEntropyLoss": OhemCrossEntropyLoss,
+    "BootstrappedCrossEntropyLoss": BootstrappedCrossEntropyLoss,
+    "RecallLoss": RecallLoss,
+    "DiceLoss": DiceLoss,
+    "JaccardLoss": JaccardLoss,
+    "TverskyLoss": TverskyLoss,
+    "FocalTverskyLoss": FocalTverskyLoss,
+    "GeneralizedDiceLoss": GeneralizedDiceLoss,
+    "LogCoshDiceLoss": LogCoshDiceLoss,
+    "MCCLoss": MCCLoss,
+    "ExponentialLogarithmicLoss": ExponentialLogarithmicLoss,
+    "LovaszSoftmaxLoss": LovaszSoftmaxLoss,
+    "LovaszHingeLoss": LovaszHingeLoss,
+    "MixedLoss": MixedLoss,
+}
+
+__all__ = [
+    "LOSSES",
+    "BinaryCrossEntropyLoss",
+    "BootstrappedCrossEntropyLoss",
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "ExponentialLogarithmicLoss",
+    "FocalLoss",
+    "FocalTverskyLoss",
+    "GeneralizedDiceLoss",
+    "JaccardLoss",
+    "LogCoshDiceLoss",
+    "LossConfigError",
+    "LovaszHingeLoss",
+    "LovaszSoftmaxLoss",
+    "MCCLoss",
+    "MixedLoss",
+    "OhemCrossEntropyLoss",
+    "OutputsLoss",
+    "PixelLoss",
+    "RecallLoss",
+    "RegionLoss",
+    "StatisticLoss",
+    "TverskyLoss",
+    "build_loss",
+]

@@ -1,0 +1,246 @@
+"""What all statistic losses share: keywords, the pass over the pixels, and the three ways from sums to a scalar.
+
+A loss states which statistics it needs (`members`) and how to turn them into a number. Because these are separate,
+MixedLoss can run one pass for many losses.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from evenseg.losses.options import CommonOptions, MODES, class_selection, class_weights, flag, label, nearest, one_of
+from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, StatisticsMemory, segment_statistics
+from evenseg.statistics.sync import sum_tensor_over_ranks
+from evenseg.statistics.types import ENGINES
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def keywords(loss: type[nn.Module]) -> set[str]:
+    """Every keyword that a loss class takes, those of its bases included."""
+    names = set(CommonOptions.__annotations__) if issubclass(loss, StatisticLoss) else set()
+    for cls in loss.__mro__:
+        if "__init__" in cls.__dict__ and issubclass(cls, nn.Module) and cls is not nn.Module:
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            names |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return names
+
+
+def channels(logits: Tensor, target: Tensor, mode: str) -> Tensor:
+    """Logits as (N, C, *spatial) for a mode: binary logits may be (N, *), (N, 1, *) or two channels, which mean z1 - z0."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"logits must be a tensor, got {type(logits).__name__}")
+    if mode == "multiclass":
+        if logits.dim() < 2 or logits.shape[1] < 2:
+            raise ValueError(
+                f"mode='multiclass' needs logits (N, C, *spatial) with at least 2 channels, got {tuple(logits.shape)}; "
+                "use mode='binary' for a single logit"
+            )
+        return logits
+    if mode == "multilabel":
+        return logits
+    if logits.shape == target.shape and not (logits.dim() > 2 and logits.shape[1] == 1):
+        return logits.unsqueeze(1)
+    if logits.dim() >= 2 and logits.shape[1] == 2:
+        return logits[:, 1:2] - logits[:, 0:1]
+    if logits.dim() >= 2 and logits.shape[1] == 1:
+        return logits
+    raise ValueError(
+        f"mode='binary' needs logits (N, *spatial), (N, 1, *spatial) or (N, 2, *spatial), got {tuple(logits.shape)} "
+        f"for a target of shape {tuple(target.shape)}"
+    )
+
+
+class StatisticLoss(nn.Module):
+    """Base of the losses that are formulas on segment statistics.
+
+    Keyword arguments common to all of them:
+        mode: "multiclass" (softmax), "binary" (one logit, or two channels meaning z1 - z0), "multilabel" (one sigmoid per
+            channel, targets (N, C, *spatial)).
+        ignore_index: label that counts nowhere, or None.
+        weight: non-negative weight per class.
+        per_image: evaluate image by image and average over the images, instead of once for the batch.
+        classes: which classes are averaged: "present" (in the labels), "all", or a list of class numbers.
+        reduction: "mean", "sum" or "none" (per pixel, or per group and class, depending on the family).
+        sync: use the statistics of the global batch under torch.distributed.
+        engine: "auto", "eager", "numba".
+        memory: None, "accumulate" or a decay: see :class:`evenseg.statistics.StatisticsMemory`.
+
+    Call: `loss(logits, target, pixel_weight=None)` -> scalar. A batch without a valid pixel costs 0 with zero gradient.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    soft_labels: ClassVar[bool] = False
+    default_mode: ClassVar[str] = "multiclass"
+    default_classes: ClassVar[str] = "present"
+    _maps: ClassVar[bool] = False  # whether reduction="none" gives one value per pixel
+    num_bins: int | None = None
+    weight: Tensor | None
+
+    def __init__(self, **common: Unpack[CommonOptions]):
+        super().__init__()
+        known = CommonOptions.__annotations__
+        for key in common:
+            if key not in known:
+                raise ValueError(f"{type(self).__name__} has no keyword {key!r}; {nearest(key, keywords(type(self)))}")
+        self.mode = one_of("mode", common.get("mode", self.default_mode), MODES)
+        self.ignore_index = label("ignore_index", common.get("ignore_index", 255))
+        self.per_image = flag("per_image", common.get("per_image", False))
+        self.classes = class_selection(common.get("classes", self.default_classes))
+        self.reduction = one_of("reduction", common.get("reduction", "mean"), REDUCTIONS)
+        self.sync = flag("sync", common.get("sync", False))
+        self.engine = one_of("engine", common.get("engine", "auto"), ENGINES)
+        self.register_buffer("weight", class_weights("weight", common.get("weight")), persistent=False)
+        keep = common.get("memory")
+        if keep is not None and self.per_image:
+            raise ValueError("memory follows the whole batch; it cannot be combined with per_image=True")
+        self.memory = None if keep is None else StatisticsMemory(keep)
+
+    @property
+    def members(self) -> Members:
+        """The statistics this loss needs."""
+        raise NotImplementedError
+
+    @property
+    def activation(self) -> str:
+        return "softmax" if self.mode == "multiclass" else "sigmoid"
+
+    def from_statistics(self, stats: SegmentStatistics) -> Tensor:
+        """The loss, from statistics of its groups (float64)."""
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
+        prepared = channels(logits, target, self.mode)
+        stats = segment_statistics(
+            prepared, target, self.members, activation=self.activation, per_image=self.per_image,
+            num_bins=self.num_bins or DEFAULT_BINS, ignore_index=self.ignore_index, pixel_weight=pixel_weight,
+            sync=self.sync, engine=self.engine,
+        )  # fmt: skip
+        value = self.evaluate(stats).to(result_dtype(logits))
+        if self._maps and self.reduction == "none":
+            many = value.dim() == 3 and prepared.shape[1] > 1
+            return value.view(prepared.shape if many else (prepared.shape[0], *prepared.shape[2:]))
+        return value
+
+
+    def evaluate(self, stats: SegmentStatistics) -> Tensor:
+        """`from_statistics` behind the checks and the memory."""
+        if stats.soft and not self.soft_labels:
+            raise ValueError(f"{type(self).__name__} is not defined for soft labels; give it integer labels")
+        self.check_classes(stats)
+        if self.memory is not None:
+            stats = self.memory(stats)
+        return self.from_statistics(stats)
+
+    def check_classes(self, stats: SegmentStatistics) -> None:
+        """ValueError if weight or classes do not fit the number of classes of the logits."""
+        C = stats.labels.shape[1]
+        expected = self.weight_length(C)
+        if self.weight is not None and self.weight.numel() != expected:
+            raise ValueError(f"weight has {self.weight.numel()} entries, the logits need {expected} (mode={self.mode!r})")
+        if not isinstance(self.classes, str) and max(self.classes) >= C:
+            raise ValueError(f"classes {list(self.classes)} do not fit logits of {C} channels")
+
+    def weight_length(self, num_classes: int) -> int:
+        """How many class weights there must be."""
+        return num_classes
+
+    def class_weight(self, stats: SegmentStatistics) -> Tensor:
+        """(C,) float64 class weights, ones if none were given."""
+        if self.weight is None:
+            return torch.ones(stats.labels.shape[1], dtype=torch.float64, device=stats.labels.device)
+        return self.weight.double()
+
+    def mean_over_groups(self, value_G: Tensor, counted_G: Tensor) -> Tensor:
+        """Mean over the groups that count; with `sync` and `per_image` over the images of all ranks."""
+        total, number = torch.where(counted_G, value_G, 0.0).sum(), counted_G.sum().double()
+        if self.sync and self.per_image:
+            total, number = sum_tensor_over_ranks(total), sum_tensor_over_ranks(number)
+        return total / number.clamp(min=1)
+
+    def extra_repr(self) -> str:
+        shown = {"mode": self.mode, "ignore_index": self.ignore_index, "per_image": self.per_image, "classes": self.classes}
+        return ", ".join(f"{k}={v!r}" for k, v in shown.items())
+
+
+class PixelLoss(StatisticLoss):
+    """Losses that are means over pixels: a numerator and a denominator per group."""
+
+    _maps = True
+
+    def sums(self, stats: SegmentStatistics) -> tuple[Tensor, Tensor]:
+        """(G,) weighted sum of the pixels' losses and (G,) what the mean divides it by."""
+        raise NotImplementedError
+
+    def pixel_map(self, stats: SegmentStatistics) -> Tensor:
+        """The loss of every pixel, for reduction="none"."""
+        raise ValueError(f"{type(self).__name__} has no reduction='none'")
+
+    def from_statistics(self, stats: SegmentStatistics) -> Tensor:
+        if self.reduction == "none":
+            return self.pixel_map(stats)
+        total_G, by_G = self.sums(stats)
+        if self.reduction == "sum":
+            return total_G.sum()
+        return self.mean_over_groups(total_G / torch.where(by_G > 0, by_G, 1.0), by_G > 0)
+
+
+class RegionLoss(StatisticLoss):
+    """Losses with one value per group and class, averaged over the counted classes, then over the groups.
+
+    Further keyword arguments:
+        absent_as_zero: classes without a label count as 0 (and stay in the mean) instead of by their value.
+        weight_normalization: divide the weighted sum over classes by the sum of the weights instead of the number of classes.
+    """
+
+    soft_labels = True
+
+    def __init__(self, *, absent_as_zero: bool = False, weight_normalization: bool = True, **common: Unpack[CommonOptions]):
+        super().__init__(**common)
+        self.absent_as_zero = flag("absent_as_zero", absent_as_zero)
+        self.weight_normalization = flag("weight_normalization", weight_normalization)
+
+    def formula(self, stats: SegmentStatistics) -> Tensor:
+        """(G, C) loss of every class in every group."""
+        raise NotImplementedError
+
+    def finish(self, mean_G: Tensor) -> Tensor:
+        """Applied to the class mean of a group; the identity but for the losses that bend the mean."""
+        return mean_G
+
+    def counted(self, stats: SegmentStatistics) -> Tensor:
+        """(G, C) which classes are averaged in which group."""
+        alive = stats.valid > 0
+        if self.classes == "all":
+            return alive
+        if self.classes == "present":
+            return alive & (stats.labels > 0)
+        chosen = torch.zeros(stats.labels.shape[1], dtype=torch.bool, device=alive.device)
+        chosen[list(self.classes)] = True
+        return alive & chosen
+
+    def from_statistics(self, stats: SegmentStatistics) -> Tensor:
+        return self.reduce(self.formula(stats), stats, self.counted(stats))
+
+    def reduce(self, value_GC: Tensor, stats: SegmentStatistics, counted_GC: Tensor) -> Tensor:
+        """Class mean and group mean (or none of them) of the values."""
+        zeroed = counted_GC & (stats.labels > 0) if self.absent_as_zero else counted_GC
+        value_GC = torch.where(zeroed, value_GC, 0.0)
+        if self.reduction == "none":
+            return value_GC
+        weight_GC = self.class_weight(stats) * counted_GC
+        if self.reduction == "sum":
+            return (weight_GC * value_GC).sum()
+        by_G = (weight_GC if self.weight_normalization else counted_GC.double()).sum(1)
+        mean_G = (weight_GC * value_GC).sum(1) / torch.where(by_G > 0, by_G, 1.0)
+        return self.mean_over_groups(self.finish(mean_G), by_G > 0)
+
+
+def result_dtype(logits: Tensor) -> torch.dtype:
+    """Losses come back in float64 for float64 logits and in float32 otherwise."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32

@@ -1,0 +1,196 @@
+"""From the `loss:` section of a config to one module for all outputs of a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evenseg.losses.base import StatisticLoss, keywords
+from evenseg.losses.mixed import MixedLoss, unique_names
+from evenseg.losses.options import nearest, number
+
+
+class LossConfigError(ValueError):
+    """A loss section that cannot be built. `key_path` says where, the message what and what would be right."""
+
+    def __init__(self, key_path: str, message: str):
+        self.key_path = key_path
+        super().__init__(f"{key_path}: {message}")
+
+
+def build_single_loss(
+    section: Any, *, path: str = "loss", num_classes: int | None = None, ignore_index: int | None = None
+) -> nn.Module:
+    """One loss from {"type": name, **keywords}; MixedLoss holds such mappings under "losses".
+
+    Args:
+        section: the mapping.
+        path: where it stands, for errors.
+        num_classes: classes of the data set; class weights of another length are an error.
+        ignore_index: given to every loss that does not set one.
+
+    Raises:
+        LossConfigError: unknown type or keyword, wrong values, counts that do not match.
+    """
+    from evenseg.losses import LOSSES
+
+    if not isinstance(section, Mapping):
+        raise LossConfigError(path, f"a loss is a mapping with a 'type', got {section!r}")
+    options = {str(k): v for k, v in section.items()}
+    name = options.pop("type", None)
+    if name is None:
+        raise LossConfigError(path, f"has no 'type'; {nearest('', LOSSES)}")
+    if name not in LOSSES:
+        raise LossConfigError(f"{path}.type", f"unknown loss {name!r}; {nearest(name, LOSSES)}")
+    cls = LOSSES[name]
+    allowed = {"losses", "coef"} if cls is MixedLoss else keywords(cls)
+    for key in options:
+        if key not in allowed:
+            raise LossConfigError(f"{path}.{key}", f"{name} has no keyword {key!r}; {nearest(key, allowed)}")
+    if cls is MixedLoss:
+        losses, coef = options.get("losses"), options.get("coef")
+        if not isinstance(losses, Sequence) or isinstance(losses, str) or not losses:
+            raise LossConfigError(f"{path}.losses", f"must be a non-empty list of losses, got {losses!r}")
+        numbers = _coefficients(coef, len(losses), f"{path}.coef", "losses of the mix")
+        built = [
+            build_single_loss(loss, path=f"{path}.losses[{i}]", num_classes=num_classes, ignore_index=ignore_index)
+            for i, loss in enumerate(losses)
+        ]
+        return MixedLoss(built, numbers)
+    if ignore_index is not None and "ignore_index" in allowed:
+        options.setdefault("ignore_index", ignore_index)
+    try:
+        loss = cls(**options)
+    except (ValueError, TypeError) as error:
+        culprit = next((k for k in options if str(error).startswith((k, f"{k} "))), None)
+        raise LossConfigError(f"{path}.{culprit}" if culprit else path, str(error)) from error
+    if num_classes is not None and isinstance(loss, StatisticLoss):
+        _check_against_classes(loss, num_classes, path)
+    return loss
+
+
+def _check_against_classes(loss: StatisticLoss, num_classes: int, path: str) -> None:
+    if loss.weight is not None:
+        expected = loss.weight_length(1 if loss.mode == "binary" else num_classes)
+        if loss.weight.numel() != expected:
+            raise LossConfigError(f"{path}.weight", f"has {loss.weight.numel()} entries, {expected} are needed for {num_classes} classes")
+    if not isinstance(loss.classes, str) and max(loss.classes) >= (1 if loss.mode == "binary" else num_classes):
+        raise LossConfigError(f"{path}.classes", f"{list(loss.classes)} does not fit {num_classes} classes")
+    if loss.mode == "binary" and num_classes != 2:
+        raise LossConfigError(f"{path}.mode", f"'binary' needs 2 classes, the data set has {num_classes}; use 'multiclass'")
+
+
+def _coefficients(coef: Any, expected: int | None, path: str, what: str) -> list[float]:
+    if not isinstance(coef, Sequence) or isinstance(coef, str) or not coef:
+        raise LossConfigError(path, f"must be a list of numbers, got {coef!r}")
+    if expected is not None and len(coef) != expected:
+        raise LossConfigError(path, f"has {len(coef)} entries for {expected} {what}")
+    try:
+        return [number(f"entry {i}", c) for i, c in enumerate(coef)]
+    except ValueError as error:
+        raise LossConfigError(path, str(error)) from None
+
+
+class OutputsLoss(nn.Module):
+    """sum over the outputs h of coef_h loss_h(output_h, target): what `build_loss` returns.
+
+    Outputs of another spatial size than the target are resized to it (bilinear, align_corners False). `terms` holds the
+    detached value of every term by name after a call; with several outputs names start with "output0.", "output1."...
+    """
+
+    def __init__(self, losses: Sequence[nn.Module], coef: Sequence[float]):
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.coef = list(coef)
+        self.terms: dict[str, Tensor] = {}
+        self.requires = tuple(dict.fromkeys(name for loss in losses for name in getattr(loss, "requires", ())))
+        self._accepts_context = [
+            any(p.kind is p.VAR_KEYWORD for p in inspect.signature(loss.forward).parameters.values()) for loss in losses
+        ]
+
+    def forward(
+        self, outputs: Tensor | Sequence[Tensor], target: Tensor, pixel_weight: Tensor | None = None, **context: Any
+    ) -> Tensor:
+        heads = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        if len(heads) != len(self.losses):
+            raise ValueError(
+                f"the model gives {len(heads)} output{'s' if len(heads) != 1 else ''}, the loss section has {len(self.losses)} "
+                "(one entry of loss.coef per output)"
+            )
+        self.terms = {}
+        total: Tensor | None = None
+        for h, (head, loss, c) in enumerate(zip(heads, self.losses, self.coef)):
+            extra = {k: v for k, v in context.items() if self._accepts_context[h] or k in getattr(loss, "requires", ())}
+            value = loss(resize_to(head, target), target, pixel_weight, **extra)
+            inner = getattr(loss, "terms", None) or {type(loss).__name__: value.detach()}
+            prefix = f"output{h}." if len(heads) > 1 else ""
+            self.terms |= {prefix + k: v for k, v in inner.items()}
+            total = c * value if total is None else total + c * value
+        assert total is not None
+        return total
+
+    def extra_repr(self) -> str:
+        return f"coef={self.coef}"
+
+
+def resize_to(logits: Tensor, target: Tensor) -> Tensor:
+    """Logits resized to the spatial size of the target, if it differs."""
+    size = target.shape[-(logits.dim() - 2) :]
+    if logits.dim() < 3 or logits.shape[2:] == size:
+        return logits
+    kind = {3: "linear", 4: "bilinear", 5: "trilinear"}[logits.dim()]
+    return F.interpolate(logits, size=size, mode=kind, align_corners=False)
+
+
+def build_loss(
+    section: Mapping[str, Any], *, num_classes: int | None = None, ignore_index: int | None = None, path: str = "loss"
+) -> nn.Module:
+    """The module of a `loss:` section, called as `loss(outputs, target)` with one tensor or a list of them.
+
+    Args:
+        section: {"types": [loss, ...], "coef": [number, ...]}: one entry of each per model output, main output first; a
+            single type serves all outputs. A bare {"type": ...} stands for one output with coef 1.
+        num_classes: classes of the data set, against which weights and class lists are checked.
+        ignore_index: label that is ignored, for every loss that does not set its own.
+        path: where the section stands in its file, for errors.
+
+    Returns:
+        A module whose `terms` holds the detached value of every term by name after a call.
+
+    Raises:
+        LossConfigError: with `key_path` and the nearest valid name.
+
+    Example:
+        >>> import torch
+        >>> from evenseg import build_loss
+        >>> loss = build_loss({"types": [{"type": "CrossEntropyLoss"}], "coef": [1, 0.4]})
+        >>> target = torch.zeros(1, 8, 8, dtype=torch.long)
+        >>> round(loss([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)], target).item(), 4)
+        0.9704
+    """
+    if not isinstance(section, Mapping):
+        raise LossConfigError(path, f"must be a mapping with 'types' and 'coef', got {section!r}")
+    if "type" in section:
+        return OutputsLoss([build_single_loss(section, path=path, num_classes=num_classes, ignore_index=ignore_index)], [1.0])
+    for key in section:
+        if key not in ("types", "coef"):
+            raise LossConfigError(f"{path}.{key}", f"unknown key; {nearest(str(key), ('types', 'coef'))}")
+    types = section.get("types")
+    if not isinstance(types, Sequence) or isinstance(types, str) or not types:
+        raise LossConfigError(f"{path}.types", f"must be a non-empty list of losses, one per model output, got {types!r}")
+    coef = _coefficients(section.get("coef"), None if len(types) == 1 else len(types), f"{path}.coef", "entries of types")
+    entries = list(types) * len(coef) if len(types) == 1 else list(types)
+    losses = [
+        build_single_loss(
+            entry, path=f"{path}.types[{0 if len(types) == 1 else i}]", num_classes=num_classes, ignore_index=ignore_index
+        )
+        for i, entry in enumerate(entries)
+    ]
+    return OutputsLoss(losses, coef)
+
+
+__all__ = ["LossConfigError", "OutputsLoss", "build_loss", "build_single_loss", "unique_names"]

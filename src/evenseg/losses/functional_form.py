@@ -1,0 +1,32 @@
+"""`dice_loss(logits, target, **options)` from `DiceLoss`: one definition, two ways to call it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def functional(module: type[nn.Module]) -> Callable[..., Tensor]:
+    """The function that builds the module with the keywords and calls it once.
+
+    The function is for single evaluations (tests, notebooks, metrics); in training keep the module, which checks its
+    options once and can hold a memory.
+    """
+    parameters = inspect.signature(module.__init__).parameters.values()
+    own = [p for p in parameters if p.name != "self"]
+
+    def loss(logits: Tensor, target: Tensor, *, pixel_weight: Tensor | None = None, **options: Any) -> Tensor:
+        return module(**options)(logits, target, pixel_weight)
+
+    loss.__name__ = loss.__qualname__ = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", module.__name__).lower()
+    loss.__module__ = module.__module__
+    loss.__doc__ = f"{(module.__doc__ or '').strip()}\n\n    As a function: the module {module.__name__} built with the keywords and called once."
+    call = inspect.signature(loss).parameters
+    loss.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [call["logits"], call["target"], call["pixel_weight"], *own], return_annotation=Tensor
+    )
+    return loss

@@ -1,0 +1,61 @@
+"""The Lovász extension of the Jaccard loss: from a histogram of errors, and by sorting them.
+
+Both take the errors m of one class, on the foreground (side 1, labelled with the class) and on the background (side 0).
+statistics/README.md derives the histogram form.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def lovasz_from_histogram(errors_GC2K: Tensor, counts_GC2K: Tensor, peak_GC: Tensor) -> Tensor:
+    """(G, C) Lovász extension from the error histogram.
+
+    A bin entered from the large errors with F0 foreground and B0 background errors above it, and left with F1 and B1, gives
+    its foreground errors the weight (1/(G+B0) + 1/(G+B1))/2 and its background errors (G - (F0+F1)/2)/((G+B0)(G+B1)), with
+    G the size of the foreground. The weights carry no gradient: they are the gradient with respect to the errors. The value
+    is never above the exact one and at most one bin width below it. Without foreground the extension is the largest error.
+
+    Args:
+        errors_GC2K: sums of the errors by side and bin, smallest errors first, float64.
+        counts_GC2K: their number (or weight).
+        peak_GC: the largest background error.
+    """
+    with torch.no_grad():
+        n = counts_GC2K.flip(-1)
+        after = n.cumsum(-1)
+        b1, f1 = after[:, :, 0], after[:, :, 1]
+        G = f1[:, :, -1:]
+        left, entered = G + b1, G + b1 - n[:, :, 0]
+        both = (entered * left).clamp_(min=1e-300)
+        weight_bg = (G - f1 + n[:, :, 1] / 2) / both
+        weight_fg = (entered + left).div_(2).div_(both)
+        weight = torch.stack([weight_bg, weight_fg], 2).flip(-1)
+        present = G[..., 0] > 0
+    value = (errors_GC2K * torch.where(present[..., None, None], weight, 0.0)).sum((-1, -2))
+    return value + torch.where(present, 0.0, peak_GC)
+
+
+def lovasz_by_sorting(error_P: Tensor, foreground_P: Tensor, weight_P: Tensor | None = None) -> Tensor:
+    """The exact Lovász extension of one class: sorted errors times the steps of the Jaccard loss along them.
+
+    Args:
+        error_P: errors of the valid pixels.
+        foreground_P: bool, whether the pixel is labelled with the class.
+        weight_P: weights of the pixels.
+
+    Source: Berman et al., The Lovász-Softmax loss, CVPR 2018, eq. 8-9 and algorithm 1.
+    """
+    if error_P.numel() == 0:
+        return error_P.sum()
+    error_P, order = error_P.sort(descending=True, stable=True)
+    w = torch.ones_like(error_P, dtype=torch.float64) if weight_P is None else weight_P[order].double()
+    fg = foreground_P[order].double() * w
+    # float64: in half precision the counts would overflow, in float32 they lose digits beyond 2^24 pixels
+    total = fg.sum()
+    union = total + (w - fg).cumsum(0)
+    jaccard = 1 - (total - fg.cumsum(0)) / union.clamp(min=1e-300)
+    step = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
+    return (error_P.double() * step.detach()).sum()
