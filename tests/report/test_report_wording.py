@@ -1,0 +1,86 @@
+"""Sentences: each case of a result is worded as what it shows."""
+
+import pytest
+
+from evenseg.report import wording
+from evenseg.report.folders import read_study
+from evenseg.report.statistics import paired_difference
+from evenseg.report.tables import Comparison
+
+
+def comparison(loss, differences):
+    result = paired_difference(differences, [0.0] * len(differences)) if differences else None
+    return Comparison(loss, tuple(range(len(differences))), tuple(differences), result)
+
+
+def headline(study, **differences):
+    return wording.study_headline(read_study(study[0]), [comparison(k, v) for k, v in differences.items()])
+
+
+def test_better(study):
+    text = headline(study, A=[2.0, 2.1, 1.9])
+    assert text == "A beats CE by 2.00 points of mIoU (95 % interval +1.75 to +2.25, 3 seeds)."
+    text = headline(study, A=[2.0, 2.1, 1.9], B=[3.0, 3.1, 2.9], C=[-1.0, -1.1, -1.2])
+    assert text.startswith("B beats CE by 3.00 points of mIoU (")
+    assert text.endswith("It is one of 2 losses that beat the baseline.")
+
+
+def test_worse(study):
+    text = headline(study, A=[-2.0, -2.1, -1.9])
+    assert text == "A falls behind CE by 2.00 points of mIoU (95 % interval −2.25 to −1.75, 3 seeds)."
+    text = headline(study, A=[-2.0, -2.1, -1.9], B=[-1.0, -1.1, -0.9])
+    assert text.startswith("CE beats every other loss: the closest, B, is 1.00 points of mIoU below (95 % interval")
+    text = headline(study, A=[-9.0, 1.0], B=[-1.0, -1.1, -0.9])
+    assert text.startswith("No loss is shown to beat CE: the closest, B, is 1.00 points of mIoU below (95 % interval")
+
+
+def test_undecided(study):
+    text = headline(study, A=[2.0, -1.0, 0.5])
+    assert text.startswith("No difference is shown: A is 0.50 points of mIoU above CE on average, but the interval")
+    assert "contains 0 (95 % interval −3.23 to +4.23, 3 seeds)" in text
+    text = headline(study, A=[2.0, -1.0, 0.5], B=[-5.0, 0.0, -2.0])
+    assert text.startswith("No loss is shown to beat CE: the highest, A, is 0.50 points of mIoU above CE")
+
+
+def test_the_highest_mean_does_not_hide_a_shown_loss_of_another(study):
+    """The highest mean is undecided, another loss is worse: the headline must not claim anything for either."""
+    text = headline(study, A=[4.0, -1.0, 0.5], B=[-2.0, -2.1, -1.9])
+    assert text.startswith("No loss is shown to beat CE: the highest, A")
+
+
+def test_a_shown_gain_is_told_even_if_an_uncertain_mean_is_higher(study):
+    text = headline(study, A=[9.0, -1.0, 2.0], B=[2.0, 2.1, 1.9])
+    assert text.startswith("B beats CE by 2.00 points of mIoU")
+
+
+def test_equal(study):
+    assert headline(study, A=[0.0, 0.0]) == (
+        "No difference is shown: A has the same mean mIoU as CE (95 % interval 0.00 to 0.00, 2 seeds)."
+    )
+    assert "A equals CE in mIoU" in headline(study, A=[0.0])
+
+
+def test_no_pair(study):
+    assert headline(study, A=[]).startswith("No difference can be given, since no seed finished with both losses")
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ([2.0, 2.1, 1.9], "Better than CE: the interval leaves out 0; higher with 3 of 3 seeds."),
+        ([-2.0, -2.1], "Worse than CE: the interval leaves out 0; higher with 0 of 2 seeds."),
+        ([2.0, -1.0], "Undecided: the interval contains 0; higher than CE with 1 of 2 seeds."),
+        ([2.0], "One pair of runs (higher here): no interval can be given, and nothing is shown."),
+        ([], "No seed finished with both losses, so there is no difference to CE to report."),
+    ],
+)
+def test_verdicts(differences, expected):
+    assert wording.verdict(comparison("A", differences), "CE") == expected
+
+
+def test_numbers():
+    assert [wording.number(v) for v in (1.005, -0.001, -2.5)] == ["1.00", "0.00", "−2.50"]
+    assert [wording.signed(v) for v in (1.0, 0.004, -0.004, -2.5)] == ["+1.00", "0.00", "0.00", "−2.50"]
+    assert wording.counted(1, "loss") == "1 loss"
+    assert wording.counted(2, "loss") == "2 losses"
+    assert [wording.duration(s) for s in (3.21, 42.4, 185, 7800)] == ["3.2 s", "42 s", "3 min 5 s", "2 h 10 min"]
