@@ -1,0 +1,36 @@
+"""The command line; one file per command, heavy imports inside them."""
+
+import typer
+
+from evenseg.cli.compare import SeedsCommand, compare
+from evenseg.cli.demo import demo
+from evenseg.cli.evaluate import evaluate
+from evenseg.cli.train import train
+
+app = typer.Typer(
+    help="Semantic segmentation on uneven classes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command()(evaluate)
+app.command(cls=SeedsCommand)(compare)
+app.command()(demo)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from evenseg import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+__all__ = ["app", "main"]
