@@ -48,6 +48,9 @@ def lovasz_by_sorting(error_P: Tensor, foreground_P: Tensor, weight_P: Tensor | 
 
     Source: Berman et al., The Lovász-Softmax loss, CVPR 2018, eq. 8-9 and algorithm 1.
     """
+    if weight_P is not None:  # without foreground the first error weighs 1, so a pixel of weight 0 must not be there
+        counted = weight_P > 0
+        error_P, foreground_P, weight_P = error_P[counted], foreground_P[counted], weight_P[counted]
     if error_P.numel() == 0:
         return error_P.sum()
     error_P, order = error_P.sort(descending=True, stable=True)

@@ -17,6 +17,7 @@ class MCCLoss(RegionLoss):
 
     L_c = 1 - (TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)), with TP = sum p y, FP = sum p (1-y), FN = sum (1-p) y,
     TN = sum (1-p)(1-y), each plus eps, over the valid pixels of the group; mean over classes (one-vs-rest), then groups.
+    For soft labels TP = sum min(p, y) and the others follow, so that the loss is smallest, and 0, at p = y.
 
     Args:
         eps: added to each of the four counts; keeps value and slope finite when one of them is 0.
@@ -40,10 +41,10 @@ class MCCLoss(RegionLoss):
 
     @property
     def members(self) -> Members:
-        return Members(prob=True, product=True)
+        return Members(prob=True, overlap=True)
 
     def formula(self, stats: SegmentStatistics) -> Tensor:
-        tp, prob, n = require(stats.product, "product"), require(stats.prob, "prob"), stats.labels.double()
+        tp, prob, n = require(stats.overlap, "overlap"), require(stats.prob, "prob"), stats.labels.double()
         fp, fn = (prob - tp).clamp(min=0) + self.eps, (n - tp).clamp(min=0) + self.eps
         tn = (stats.valid - prob - n + tp).clamp(min=0) + self.eps
         tp = tp + self.eps
