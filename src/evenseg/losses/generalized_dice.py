@@ -24,8 +24,8 @@ class GeneralizedDiceLoss(RegionLoss):
         weight_type: "square" (paper), "simple" or "uniform".
         smooth_num, smooth_den: s_n and s_d.
         eps: lower bound of the denominator.
-        **common: see :class:`evenseg.losses.base.RegionLoss`; `weight` multiplies v_c. reduction="none" gives one value per
-            group, repeated over the classes.
+        **common: see :class:`evenseg.losses.base.RegionLoss`; `weight` multiplies v_c. With `absent_as_zero` a group without
+            any labelled class costs 0 (MONAI). reduction="none" gives one value per group, repeated over the classes.
 
     Range: [0, 1].
 
@@ -65,6 +65,8 @@ class GeneralizedDiceLoss(RegionLoss):
         numerator = 2 * (v * overlap).sum(1, keepdim=True) / scale + self.smooth_num
         denominator = (v * (prob + n)).sum(1, keepdim=True) / scale + self.smooth_den
         value = 1 - numerator / denominator.clamp(min=self.eps)
+        if self.absent_as_zero:
+            value = torch.where(present.any(1, keepdim=True), value, 0.0)
         return value.expand_as(n)
 
     def reduce(self, value_GC: Tensor, stats: SegmentStatistics, counted_GC: Tensor) -> Tensor:
