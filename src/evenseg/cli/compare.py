@@ -33,7 +33,7 @@ def spread_seeds(args: list[str]) -> list[str]:
 
 def compare(
     config: ConfigFile,
-    seeds: Annotated[list[int] | None, typer.Option(help="Seeds, several after one --seeds; the config's otherwise.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Several after one --seeds; the config's otherwise.")] = None,
     overrides: Overrides = None,
     output: Output = None,
     overwrite: Overwrite = False,

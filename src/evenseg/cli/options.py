@@ -12,7 +12,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one value of the configuration; may be repeated."),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write; the config's `output` otherwise.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write, else the config's `output`.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Train finished runs again.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

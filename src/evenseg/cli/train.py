@@ -28,15 +28,16 @@ def train(
         folder = output_folder(output, settings.output, config)
         if settings.losses is not None:
             if loss is None:
-                names = ", ".join(settings.losses)
-                raise ConfigError(f"names several losses; choose one with --loss: {names}", key_path="losses", file=config)
+                message = f"choose one with --loss: {', '.join(settings.losses)}"
+                raise ConfigError(message, key_path="losses", file=config)
             from evenseg.study import config_of, run_folder
 
             # where `evenseg compare` would put it, so that a later comparison finds it
             folder = output or run_folder(folder, loss, settings.seed)
             settings = config_of(settings, loss, settings.seed)
         elif loss is not None:
-            raise ConfigError("--loss chooses among `losses`, but this file has one `loss`", key_path="loss", file=config)
+            message = "--loss chooses among `losses`, but this file has one `loss`"
+            raise ConfigError(message, key_path="loss", file=config)
         from evenseg import engine
 
         typer.echo(str(engine.train(settings, folder, overwrite=overwrite)))

@@ -1,4 +1,4 @@
-"""Configurations: YAML read safely into frozen models, wrong keys answered with the nearest right one. No torch here."""
+"""Configurations: YAML read safely into frozen models; a wrong key is answered with the nearest right one. No torch."""
 
 from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
 from evenseg.config.load import dump_config, load_config, make_config

@@ -102,7 +102,8 @@ def _apply_override(raw: Any, assignment: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set needs key.path=value, got {assignment!r}")
     try:
-        value = OmegaConf.create(f"value: {text}" if text.strip() else "value: ''")["value"]
+        parsed: Any = OmegaConf.create(f"value: {text}" if text.strip() else "value: ''")
+        value = parsed["value"]
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"--set: the value {text!r} is no valid YAML: {_one_line(error)}", key_path=key) from error
     node: Any = raw
@@ -110,10 +111,11 @@ def _apply_override(raw: Any, assignment: str) -> None:
     for position, part in enumerate(parts):
         last = position == len(parts) - 1
         here = join_path(*[int(name) if name.isdigit() else name for name in parts[: position + 1]])
+        name: str | int
         if isinstance(node, ListConfig):
             if not part.isdigit() or int(part) >= len(node):
                 raise ConfigError(f"--set: no such entry; the list has {len(node)}, counted from 0", key_path=here)
-            name: str | int = int(part)
+            name = int(part)
         elif isinstance(node, DictConfig):
             # a keyword that the file leaves out may be set in an open section, its signature check comes later
             known = list(Config.model_fields) if position == 0 else [str(entry) for entry in node]
@@ -125,10 +127,11 @@ def _apply_override(raw: Any, assignment: str) -> None:
         else:
             parent = join_path(*[int(name) if name.isdigit() else name for name in parts[:position]])
             raise ConfigError(f"--set: {parent} is a single value and has no keys", key_path=here)
+        container: Any = node
         if last:
-            node[name] = value
+            container[name] = value
         else:
-            node = node[name]
+            node = container[name]
 
 
 def _one_line(error: object) -> str:

@@ -95,9 +95,7 @@ def _outside_message(
         return message + "0/255 masks need `label_map: {255: 1}`"
     if len(values) > 16:
         return message + "so many values come from masks saved as JPEG or resized with interpolation"
-    return message + (
-        "map them with `label_map` (say `{" + f"{values[0]}: ignore" + "}`) or correct classes.json"
-    )
+    return message + ("map them with `label_map` (say `{" + f"{values[0]}: ignore" + "}`) or correct classes.json")
 
 
 def _role(value: int, dataset: SegmentationDataset) -> str:

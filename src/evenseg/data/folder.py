@@ -110,10 +110,10 @@ def read_classes(file: Path) -> Classes:
     return Classes(names, colors, ignore_index)
 
 
-def label_table(label_map: Mapping[int | str, int | str], ignore_index: int) -> NDArray[np.uint8]:
+def label_table(label_map: Mapping[Any, Any], ignore_index: int) -> NDArray[np.uint8]:
     """Returns the look-up table (256,) uint8 of a label map; without "*" unlisted values stay as they are."""
 
-    def target(value: int | str) -> int:
+    def target(value: Any) -> int:
         number = ignore_index if value == "ignore" else value
         if not isinstance(number, int) or not 0 <= number <= 255:
             raise ValueError(f"label_map: values must be 0..255 or 'ignore', got {value!r}")

@@ -19,12 +19,12 @@ class Sample(NamedTuple):
     Attributes:
         image: (3, H, W) float32.
         mask: (H, W) uint8; it stays small until the loss reads it.
-        index: of the pair in its data set.
+        pair: its number in the data set.
     """
 
     image: Tensor
     mask: Tensor
-    index: int | Tensor
+    pair: int | Tensor
 
 
 class TrainingSamples(Dataset[Sample]):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import evenseg._torchvision  # noqa: F401  (first: lets torchvision import beside a CPU torch)
+
 from torchvision.transforms import InterpolationMode, v2  # isort: skip
 from torchvision.transforms.v2 import functional as TF  # isort: skip
 

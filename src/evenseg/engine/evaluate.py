@@ -44,8 +44,8 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
     section = getattr(config, f"{split}_dataset")
     with naming_the_file(config):
         if section is None:
-            raise ConfigError(f"the run's configuration has none, so split {split!r} cannot be measured; "
-                              f"add it with --set {split}_dataset='{{type: ..., ...}}'", key_path=f"{split}_dataset")  # fmt: skip
+            message = f"the run's configuration has none; add it with --set {split}_dataset='{{type: ..., ...}}'"
+            raise ConfigError(message, key_path=f"{split}_dataset")
         data = build_data(section.model_copy(update={"transforms": config.val_dataset.transforms}), f"{split}_dataset")
         check_data(data.dataset)
         classes = data.dataset.classes
@@ -57,7 +57,12 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
         trainer.validate(module, make_loader(EvaluationSamples(data.dataset, data.pipeline), 1, 0), verbose=False)
     assert module.matrices_NCC is not None
     total = module.matrices_NCC.sum(0)
-    row = {"split": split, "checkpoint": "best.safetensors", "images": len(data.dataset), "classes": list(classes.names)}
+    row: dict[str, Any] = {
+        "split": split,
+        "checkpoint": "best.safetensors",
+        "images": len(data.dataset),
+        "classes": list(classes.names),
+    }
     row |= module.validation_row()
     row |= {
         "frequency_weighted_iou": float(metrics.frequency_weighted_iou(total)),

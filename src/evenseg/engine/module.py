@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 import torch
 from torch import Tensor, nn
+
+import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 
 import lightning  # isort: skip
 

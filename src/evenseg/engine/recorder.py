@@ -6,15 +6,15 @@ import math
 import time
 from typing import Any
 
-import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
+
 import lightning  # isort: skip
 
-from evenseg.engine.module import SegmentationModule
 from evenseg.engine.run_folder import RunFolder
 
 
@@ -57,7 +57,7 @@ class Recorder(lightning.Callback):
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         self._validation_start = time.perf_counter()
 
-    def on_validation_end(self, trainer: Any, pl_module: SegmentationModule) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         # behind the last step the validation may be asked for twice: by the interval and by should_stop
         row = {"step": self.steps, "time": self._elapsed(), "split": "val"} | pl_module.validation_row()
         self.last = row
@@ -136,11 +136,9 @@ class StepProgress:
         if self._bar is None:
             spent = time.perf_counter() - self._start
             left = spent / step * (self.iters - step)
-            self._console.print(
-                f"{self.title}: step {step}/{self.iters} loss {self.loss:.4f}{self._miou} ({spent:.0f} s, {left:.0f} s left)",
-                soft_wrap=True,
-                highlight=False,
-            )
+            state = f"step {step}/{self.iters} loss {self.loss:.4f}{self._miou}"
+            line = f"{self.title}: {state} ({spent:.0f} s, {left:.0f} s left)"
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def stop(self) -> None:
         if self._bar is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evenseg.config import Config, ConfigError, DatasetSection, Section, check_keywords, join_path, look_up
+from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, join_path, look_up
 from evenseg.data import DATASETS, TRANSFORMS, Classes, Pipeline, SegmentationDataset, check_data
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
 from evenseg.models import MODELS, more_parameters
@@ -60,7 +60,6 @@ def resolve(config: Config) -> Experiment:
         _check_classes(train, val)
         classes = train.dataset.classes
         for path, section in loss_sections(config).items():
-            _check_weights(section, path, classes)
             loss = build_loss(config, section, path, classes)
             _try_loss(loss, MODELS[config.model.type], classes, path)
         stride = int(build_model(config, classes).stride)  # type: ignore[arg-type]
@@ -129,7 +128,7 @@ def build_model(config: Config, classes: Classes) -> nn.Module:
     given = keywords.setdefault("num_classes", classes.num_classes)
     if given != classes.num_classes:
         raise ConfigError(
-            f"is {given}, but the data set has {classes.num_classes} classes ({', '.join(classes.names)}); leave it out",
+            f"is {given}, but the data set has {classes.num_classes} ({', '.join(classes.names)}); leave it out",
             key_path="model.num_classes",
         )
     with _as_config_error("model"):
@@ -234,24 +233,6 @@ def _check_classes(train: Data, val: Data) -> None:
         )
 
 
-def _check_weights(node: Any, key_path: str, classes: Classes) -> None:
-    """Looks for class weights of the wrong length anywhere in a loss section."""
-    if isinstance(node, Mapping):
-        weight = node.get("weight")
-        per_class = node.get("mode", "multiclass") == "multiclass"
-        if isinstance(weight, list) and per_class and len(weight) != classes.num_classes:
-            raise ConfigError(
-                f"{len(weight)} class weights, but the data set has {classes.num_classes} classes "
-                f"({', '.join(classes.names)})",
-                key_path=join_path(key_path, "weight"),
-            )
-        for key, value in node.items():
-            _check_weights(value, join_path(key_path, str(key)), classes)
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            _check_weights(value, join_path(key_path, index), classes)
-
-
 def _check_crop(config: Config, stride: int) -> None:
     for index, transform in enumerate(config.train_dataset.transforms):
         size = transform.keywords.get("size")
@@ -270,6 +251,3 @@ def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> N
     target[:, 0] = classes.ignore_index
     with _as_config_error(key_path), torch.no_grad():
         loss(outputs, target)
-
-
-__all__ = ["Data", "Experiment", "Section", "build_data", "build_model", "check_signatures", "resolve"]

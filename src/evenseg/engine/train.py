@@ -96,8 +96,9 @@ def loss_name(config: Config) -> str:
     """Returns the configured name, or one made of the loss's types."""
     if config.name:
         return config.name
-    first = (config.loss or {})["types"][0]
-    parts = first["losses"] if "losses" in first else [first]
+    section = config.loss or {}
+    first = section["types"][0] if "types" in section else section
+    parts = first.get("losses", [first])
     return "+".join(str(part["type"]).removesuffix("Loss") for part in parts)
 
 

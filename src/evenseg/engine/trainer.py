@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 
 import lightning  # isort: skip
 

@@ -1,4 +1,4 @@
-"""Networks. Each is built with `num_classes`, has `num_outputs` and `stride`, and returns a list of logits, main first."""
+"""Networks: built with `num_classes`, with `num_outputs` and `stride`, returning a list of logits, main first."""
 
 import inspect
 from collections.abc import Mapping

@@ -135,7 +135,8 @@ class ENet(nn.Module):
         num_classes: channels of the logits.
         dropout: of the channels of every branch behind stage 1, which itself uses a tenth of it.
 
-    `forward` takes images (N, 3, H, W) of any size, padded inside to a multiple of 8, and returns [logits (N, C, H, W)].
+    `forward` takes images (N, 3, H, W) of any size, padded inside to a multiple of 8, and returns
+    [logits (N, C, H, W)].
     """
 
     num_outputs = 1

@@ -7,6 +7,8 @@ upsampling in place of transposed convolutions.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,9 +52,7 @@ class LightUNet(nn.Module):
             _double_convolution(before, width) for before, width in zip((3, *widths), widths, strict=False)
         )
         upwards = tuple(reversed(widths))
-        self.decoder = nn.ModuleList(
-            _double_convolution(below + width, width) for below, width in zip(upwards, upwards[1:], strict=False)
-        )
+        self.decoder = nn.ModuleList(_double_convolution(below + width, width) for below, width in pairwise(upwards))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
