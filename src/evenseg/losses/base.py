@@ -47,7 +47,9 @@ def channels(logits: Tensor, target: Tensor, mode: str) -> Tensor:
     if logits.shape == target.shape and not (logits.dim() > 2 and logits.shape[1] == 1):
         return logits.unsqueeze(1)
     if logits.dim() >= 2 and logits.shape[1] == 2:
-        return logits[:, 1:2] - logits[:, 0:1]
+        # a difference of half-precision numbers loses digits that both of them have
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        return wide[:, 1:2] - wide[:, 0:1]
     if logits.dim() >= 2 and logits.shape[1] == 1:
         return logits
     raise ValueError(
