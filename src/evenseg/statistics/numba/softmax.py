@@ -25,6 +25,77 @@ WANT_PROB, WANT_PROB_SQ, WANT_OVERLAP, WANT_NLL, WANT_NLL_ALL, WANT_HITS, WANT_E
 POWER_FLOOR = 1e-7
 
 
+LEAST, MOST = 1e-30, 1e30  # sums of exponentials between these need no shift of the logits
+
+
+# Reductions to an extreme are vectorised only where NaN may be disregarded; among valid logits it has spoilt the result anyway.
+LOOSE = {**OPTIONS, "fastmath": True}
+
+
+@nb.njit(**LOOSE)
+def largest(x, L):
+    """Maximum of non-negative numbers."""
+    top = x[0]
+    for i in range(L):
+        top = max(top, x[i])
+    return top
+
+
+@nb.njit(**LOOSE)
+def within(x, L, low, high):
+    """Whether all of x lie between low and high."""
+    outside = 0
+    for i in range(L):
+        outside += (x[i] < low) | (x[i] > high)
+    return outside == 0
+
+
+@nb.njit(**OPTIONS)
+def read_labels(y, ignore, C, label, L):
+    """Labels as int32 with -1 for pixels that do not count. Returns how many do not, and how many of them are wrong."""
+    off, bad = 0, 0
+    for i in range(L):
+        v = np.int64(y[i])
+        outside = (v < 0) | (v >= C)
+        skip = outside | (v == ignore)
+        label[i] = np.int32(-1) if skip else np.int32(v)
+        off += skip
+        bad += outside & (v != ignore)
+    return off, bad
+
+
+@nb.njit(**OPTIONS)
+def exponentials(z_CP, s, L, label, top, e, others):
+    """e_c = exp(z_c - top), 0 at the pixel's own class; others = their sum."""
+    for i in range(L):
+        others[i] = 0
+    for c in range(z_CP.shape[0]):
+        row, ec = z_CP[c, s : s + L], e[c]
+        for i in range(L):
+            v = exp(row[i] - top[i])
+            v = v if label[i] != c else v - v
+            ec[i] = v
+            others[i] += v
+
+
+@nb.njit(**OPTIONS)
+def scatter(code, L, hot, K, table):
+    """Add errors, given as bin and position inside it, to the packed counters."""
+    unit = np.int64(1) << SHIFT
+    mask = np.int32((1 << RESIDUAL) - 1)
+    if 4 * hot < L:
+        for i in range(L):
+            t = code[i]
+            if t > mask:
+                table[np.uint32(t >> RESIDUAL)] += unit + np.int64(t & mask)
+    else:
+        for i in range(L):
+            t = code[i]
+            b = t >> RESIDUAL
+            b = b if b > 0 else np.int32(K + 1 + (i & (SPREAD - 1)))
+            table[np.uint32(b)] += unit + np.int64(t & mask)
+
+
 @nb.njit(**OPTIONS)
 def forward(
     z_NCP, y_NP, weight_NP, weighted, ignore, first, last, block, K, want, gammas, powers,
@@ -34,159 +105,156 @@ def forward(
     N, C, P = z_NCP.shape
     real = z_NCP.dtype.type
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
-    near, floor, least = real(1e-3), real(POWER_FLOOR), real(1e-30)
+    floor, least = real(POWER_FLOOR), real(1e-30)
     blocks = (P + block - 1) // block
     e = np.empty((C, block), z_NCP.dtype)
     top = np.empty(block, z_NCP.dtype)
-    total = np.empty(block, z_NCP.dtype)
-    own = np.empty(block, z_NCP.dtype)  # p of the pixel's own class
+    others = np.empty(block, z_NCP.dtype)  # sum of exp over all classes but the pixel's own
+    own_z = np.empty(block, z_NCP.dtype)  # logit, then p, of the pixel's own class
+    own = np.empty(block, z_NCP.dtype)
+    inv = np.empty(block, z_NCP.dtype)
     nll = np.empty(block, z_NCP.dtype)
-    miss = np.empty(block, z_NCP.dtype)  # 1 - p of the pixel's own class
+    miss = np.empty(block, z_NCP.dtype)  # 1 - p of the pixel's own class, with its relative precision
     scratch = np.empty(block, z_NCP.dtype)
     label = np.empty(block, np.int32)
     best = np.empty(block, np.int32)
     code = np.empty(block, np.int32)
     scale = real(K * (1 << RESIDUAL))
-    unit = np.int64(1) << SHIFT
     mask = np.int32((1 << RESIDUAL) - 1)
     want_errors, want_hits = (want & WANT_ERRORS) != 0, (want & WANT_HITS) != 0
     want_sq, want_all = (want & WANT_PROB_SQ) != 0, (want & WANT_NLL_ALL) != 0
     want_pixel = (want & WANT_PIXEL) != 0
     want_nll = (want & WANT_NLL) != 0 or want_pixel or gammas.size > 0 or powers.size > 0
+    last_slot = sums_NSC.shape[1] - 1
     bad = 0
     for j in range(first, last):
         n, s = j // blocks, (j % blocks) * block
         L = min(block, P - s)
-        ignored = 0
+        off, wrong = read_labels(y_NP[n, s : s + L], ignore, C, label, L)
+        bad += wrong
         for i in range(L):
-            v = np.int64(y_NP[n, s + i])
-            k = np.int32(v) if (v >= 0 and v < C and v != ignore) else np.int32(-1)
-            label[i] = k
-            ignored += k < 0
-        if ignored > 0:
-            for i in range(L):
-                v = np.int64(y_NP[n, s + i])
-                bad += (v < 0 or v >= C) and v != ignore
-        row = z_NCP[n, 0, s : s + L]
+            k = label[i]
+            own_z[i] = z_NCP[n, k, s + i] if k >= 0 else zero
+            top[i] = zero
+        exponentials(z_NCP[n], s, L, label, top, e, others)
         for i in range(L):
-            top[i] = row[i]
-        if want_hits:
+            own[i] = exp(own_z[i])
+            inv[i] = others[i] + own[i] if label[i] >= 0 else one
+        if not within(inv, L, real(LEAST), real(MOST)):
+            # logits too large or too small for a bare exponential: shift by the largest
+            row = z_NCP[n, 0, s : s + L]
             for i in range(L):
-                best[i] = 0
-            for c in range(1, C):
-                row = z_NCP[n, c, s : s + L]
-                for i in range(L):
-                    if row[i] > top[i]:
-                        best[i] = c
-                        top[i] = row[i]
-        else:
+                top[i] = row[i]
             for c in range(1, C):
                 row = z_NCP[n, c, s : s + L]
                 for i in range(L):
                     top[i] = max(top[i], row[i])
-        for i in range(L):
-            total[i] = zero
-        for c in range(C):
-            row, ec = z_NCP[n, c, s : s + L], e[c]
+            exponentials(z_NCP[n], s, L, label, top, e, others)
             for i in range(L):
-                v = exp(row[i] - top[i])
-                ec[i] = v
-                total[i] += v
-        if ignored > 0:  # whatever stands there, NaN included, must not count
-            for i in range(L):
-                if label[i] < 0:
-                    total[i] = one
-                    top[i] = zero
-                    for c in range(C):
-                        e[c, i] = zero
-        for i in range(L):
-            k = label[i]
-            own[i] = e[k, i] if k >= 0 else zero
+                top[i] = top[i] if label[i] >= 0 else zero
+                own[i] = exp(own_z[i] - top[i])
+                inv[i] = others[i] + own[i] if label[i] >= 0 else one
+        if off > 0:  # whatever stands at ignored pixels, NaN included, must not count
+            for c in range(C):
+                ec = e[c]
+                for i in range(L):
+                    ec[i] = ec[i] if label[i] >= 0 else zero
         if want_nll:
             for i in range(L):
-                k = label[i]
-                nll[i] = top[i] - z_NCP[n, k, s + i] if k >= 0 else zero
-            for i in range(L):
-                nll[i] = nll[i] + log(total[i]) if label[i] >= 0 else zero
+                scratch[i] = log(inv[i]) + top[i] - own_z[i]
         for i in range(L):
-            total[i] = one / total[i]
+            on = one if label[i] >= 0 else zero
+            v = on / inv[i]
+            inv[i] = v
+            own[i] = own[i] * v
+            miss[i] = others[i] * v if label[i] >= 0 else zero
         for i in range(L):
-            own[i] *= total[i]
             top_NP[n, s + i] = top[i]
-            inv_NP[n, s + i] = total[i] if label[i] >= 0 else zero
-            miss[i] = one - own[i]
+            inv_NP[n, s + i] = inv[i]
+        if want_nll:
+            # -log p; where p is not small, log(1 - miss) by the formula that undoes the rounding of 1 - miss
+            for i in range(L):
+                u = one - miss[i]
+                d = one - u
+                v = miss[i] if d == zero else -log(max(u, half)) * (miss[i] / d)
+                v = v if miss[i] < half else scratch[i]
+                nll[i] = v if label[i] >= 0 else zero
         if want_pixel:
             for i in range(L):
                 pixel_NP[n, s + i] = nll[i]
+        if want_hits:
+            row = z_NCP[n, 0, s : s + L]
+            for i in range(L):
+                scratch[i] = row[i]
+                best[i] = 0
+            for c in range(1, C):
+                row = z_NCP[n, c, s : s + L]
+                for i in range(L):
+                    best[i] = np.int32(c) if row[i] > scratch[i] else best[i]
+                    scratch[i] = max(scratch[i], row[i])
         if want_all:
             for c in range(C):
                 row = z_NCP[n, c, s : s + L]
                 acc = zero
                 for i in range(L):
-                    # log(1/total) is the same rounding as the one in nll
-                    if label[i] >= 0:
-                        v = top[i] - row[i]
-                        acc += v * weight_NP[n, s + i] if weighted else v
-                sums_NSC[n, NLL_ALL, c] += acc
-            acc = zero
-            for i in range(L):
-                if label[i] >= 0:
-                    v = -log(total[i])
-                    acc += v * weight_NP[n, s + i] if weighted else v
-            for c in range(C):
+                    v = own_z[i] - row[i] + nll[i]  # -log p_c = -log p_y + z_y - z_c
+                    v = v * weight_NP[n, s + i] if weighted else v
+                    acc += v if label[i] >= 0 else zero
                 sums_NSC[n, NLL_ALL, c] += acc
 
-        # every class as background: the pixel's own class is taken out first and done below
-        for i in range(L):
-            if label[i] >= 0:
-                e[label[i], i] = zero
+        # every class as background; the pixel's own class is 0 here and done below
         for c in range(C):
             ec = e[c]
-            acc, square, low, peak = zero, zero, zero, zero
-            for i in range(L):
-                v = ec[i] * total[i]
-                ec[i] = v
-                peak = max(peak, v)
             if weighted:
+                acc, square = zero, zero
                 for i in range(L):
-                    acc += ec[i] * weight_NP[n, s + i]
-            else:
-                for i in range(L):
-                    acc += ec[i]
-            sums_NSC[n, PROB, c] += acc
-            if want_sq:
-                for i in range(L):
-                    v = ec[i] * ec[i]
-                    square += v * weight_NP[n, s + i] if weighted else v
+                    v = ec[i] * inv[i]
+                    ec[i] = v
+                    acc += v * weight_NP[n, s + i]
+                    square += v * v * weight_NP[n, s + i]
+                sums_NSC[n, PROB, c] += acc
                 sums_NSC[n, PROB_SQ, c] += square
+            elif want_sq or not want_errors:
+                acc, square = zero, zero
+                for i in range(L):
+                    v = ec[i] * inv[i]
+                    acc += v
+                    square += v * v
+                sums_NSC[n, PROB_SQ, c] += square
+                if not want_errors:
+                    sums_NSC[n, PROB, c] += acc
             if not want_errors:
                 continue
-            if peak > peak_C[c]:
-                for i in range(L):
-                    if ec[i] > peak_C[c] and label[i] != c and label[i] >= 0 and not (weighted and weight_NP[n, s + i] <= 0):
-                        peak_C[c] = ec[i]
-                        peak_at_C[c] = n * P + s + i
             if weighted:
                 for i in range(L):
                     if label[i] >= 0 and label[i] != c:
                         b = min(np.int32(ec[i] * real(K)), K - 1)
                         whist_2C2K[0, c, 0, b] += weight_NP[n, s + i]
                         whist_2C2K[1, c, 0, b] += weight_NP[n, s + i] * ec[i]
+                        if ec[i] > peak_C[c] and weight_NP[n, s + i] > 0:
+                            peak_C[c] = ec[i]
+                            peak_at_C[c] = n * P + s + i
                 continue
-            if peak * scale < real(1 << RESIDUAL):
-                low_C2[c, 0] += acc
-                continue
-            table = packed_C2K[c, 0]
+            acc, low = zero, zero
+            hot, highest = np.int32(0), np.int32(0)
             for i in range(L):
-                t = np.int32(ec[i] * scale)
+                v = ec[i] * inv[i]
+                t = np.int32(v * scale)
                 code[i] = t
-                low += ec[i] if t < (1 << RESIDUAL) else zero
+                acc += v
+                low += v if t <= mask else zero
+                hot += np.int32(t > mask)
+                highest = max(highest, t)
+            sums_NSC[n, PROB, c] += acc
             low_C2[c, 0] += low
-            for i in range(L):
-                t = code[i]
-                b = t >> RESIDUAL
-                b = b if b > 0 else np.int32(K + 1 + (i & (SPREAD - 1)))
-                table[np.uint32(b)] += unit + np.int64(t & mask)
+            if real(highest) >= peak_C[c] * scale:
+                for i in range(L):
+                    v = ec[i] * inv[i]
+                    if v > peak_C[c]:
+                        peak_C[c] = v
+                        peak_at_C[c] = n * P + s + i
+            if hot > 0:
+                scatter(code, L, hot, K, packed_C2K[c, 0])
 
         # the pixel's own class, by runs of equal labels
         if want_errors and not weighted:
@@ -209,7 +277,7 @@ def forward(
                     v = own[q] * weight_NP[n, s + q]
                     acc += v
                     square += v * own[q]
-                sums_NSC[n, sums_NSC.shape[1] - 1, c] += w
+                sums_NSC[n, last_slot, c] += w
             else:
                 for q in range(a, i):
                     acc += own[q]
@@ -230,20 +298,14 @@ def forward(
                     whist_2C2K[0, c, 1, b] += weight_NP[n, s + q]
                     whist_2C2K[1, c, 1, b] += weight_NP[n, s + q] * miss[q]
                 continue
-            table = packed_C2K[c, 1]
+            hot = np.int32(0)
             for q in range(a, i):
-                low += miss[q] if code[q] < (1 << RESIDUAL) else zero
+                low += miss[q] if code[q] <= mask else zero
+                hot += np.int32(code[q] > mask)
             low_C2[c, 1] += low
-            for q in range(a, i):
-                t = code[q]
-                b = t >> RESIDUAL
-                b = b if b > 0 else np.int32(K + 1 + (q & (SPREAD - 1)))
-                table[np.uint32(b)] += unit + np.int64(t & mask)
+            if hot > 0:
+                scatter(code[a:i], i - a, hot, K, packed_C2K[c, 1])
 
-        if gammas.size > 0:
-            for i in range(L):
-                # 1 - p from -log p where p is so close to 1 that the difference has lost its digits
-                miss[i] = nll[i] * (one - half * nll[i]) if nll[i] < near else miss[i]
         for f in range(gammas.size + powers.size):
             exponent = gammas[f] if f < gammas.size else powers[f - gammas.size]
             if f >= gammas.size:
@@ -275,9 +337,9 @@ def forward(
                     counts_N3C[n, PREDICTED, k] += 1
                     counts_N3C[n, HITS, k] += label[i] == k
                     if weighted:
-                        sums_NSC[n, sums_NSC.shape[1] - 3, k] += weight_NP[n, s + i]
+                        sums_NSC[n, last_slot - 2, k] += weight_NP[n, s + i]
                         if label[i] == k:
-                            sums_NSC[n, sums_NSC.shape[1] - 2, k] += weight_NP[n, s + i]
+                            sums_NSC[n, last_slot - 1, k] += weight_NP[n, s + i]
     return bad
 
 
@@ -322,18 +384,15 @@ def backward(
             dot[i] = zero
         for c in range(C):
             row, pc, wc = z_NCP[n, c, s : s + L], p[c], w[c]
-            peak = zero
             for i in range(L):
-                v = exp(row[i] - top_NP[n, s + i]) * inv_NP[n, s + i]
-                pc[i] = v
-                peak = max(peak, v)
+                pc[i] = exp(row[i] - top_NP[n, s + i]) * inv_NP[n, s + i]
             if ignored > 0:
                 for i in range(L):
                     pc[i] = pc[i] if label[i] >= 0 else zero
             constant = grad_NSC[n, PROB, c]
             if want_errors:
                 table = table_GC2K[group, c, 0]
-                if peak * scale < real(1 << RESIDUAL):
+                if largest(pc, L) * scale < real(1 << RESIDUAL):
                     constant += table[0]
                     for i in range(L):
                         wc[i] = constant
