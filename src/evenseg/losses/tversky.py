@@ -65,8 +65,9 @@ class TverskyLoss(RegionLoss):
         self.eps = number("eps", eps, 0, open_low=True)
         self.squared, self.log_loss = flag("squared", squared), flag("log_loss", log_loss)
         self.average = one_of("average", average, ("macro", "micro"))
-        if self.average == "micro" and self.weight is not None:
-            raise ValueError("average='micro' has one index for all classes: weight does not apply")
+        if self.average == "micro" and (self.weight is not None or self.absent_as_zero):
+            name = "weight" if self.weight is not None else "absent_as_zero"
+            raise ValueError(f"average='micro' has one index for all classes: {name} does not apply")
 
     @property
     def members(self) -> Members:
@@ -85,6 +86,11 @@ class TverskyLoss(RegionLoss):
             sizes = tuple(torch.where(inside, s, 0.0).sum(1, keepdim=True).expand_as(s) for s in sizes)  # type: ignore[assignment]
         index = tversky_index(*sizes, self.alpha, self.beta, self.smooth_num, self.smooth_den, self.eps)
         return -index.clamp(min=self.eps).log() if self.log_loss else 1 - index
+
+    def reduce(self, value_GC: Tensor, stats: SegmentStatistics, counted_GC: Tensor) -> Tensor:
+        if self.average == "micro" and self.reduction == "sum":  # formula repeats the one index for every class
+            return torch.where(counted_GC.any(1), self.finish(value_GC[:, 0]), 0.0).sum()
+        return super().reduce(value_GC, stats, counted_GC)
 
 
 class FocalTverskyLoss(TverskyLoss):
