@@ -272,5 +272,5 @@ def relative(a, b):
 
 
 def close(a, b, tolerance):
-    a, b = float(a), float(b)
+    a, b = (x.item() if isinstance(x, torch.Tensor) else float(x) for x in (a, b))
     return abs(a - b) <= tolerance * max(1.0, abs(b)) and np.isfinite(a)

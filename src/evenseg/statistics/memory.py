@@ -53,7 +53,8 @@ class StatisticsMemory(nn.Module):
                     raise ValueError(f"the memory holds other statistics than the loss now asks for ({name}); call reset()")
                 if value.requires_grad and self.keep != "accumulate":
                     value = value.detach() + ratio * (value - value.detach())
-                return value + decay * old
+                # an integer count times a Python float would be float32, which counts to 2^24 only
+                return value + (old if self.keep == "accumulate" else decay * old.double())
 
             combined = stats.map_sums(add)
         combined.map_sums(self._store)
