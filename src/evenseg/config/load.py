@@ -68,7 +68,7 @@ def dump_config(config: Config) -> str:
     """Returns the configuration as YAML that `load_config` reads back to an equal Config."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json", exclude_none=True)))
+    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump(exclude_none=True)))
 
 
 def validation_error(error: ValidationError, model: type[BaseModel], key_path: str = "") -> ConfigError:

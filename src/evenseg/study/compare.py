@@ -124,8 +124,8 @@ def _seconds(folders: Sequence[Path]) -> float:
 def _check_same(folder: Path, config: Config) -> None:
     """Raises ValueError when a finished run in the way was made from another configuration."""
     told_apart = {"output": None, "num_workers": 0, "device": "auto", "log_interval": 1}
-    before = load_config(folder / "config.yaml").model_copy(update=told_apart).model_dump(mode="json")
-    now = config.model_copy(update=told_apart).model_dump(mode="json")
+    before = load_config(folder / "config.yaml").model_copy(update=told_apart).model_dump()
+    now = config.model_copy(update=told_apart).model_dump()
     changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise ValueError(

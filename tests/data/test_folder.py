@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evenseg.data import FolderDataset
+from evenseg.data.folder import label_table
+
+MASK = [[0, 1, 1, 255], [0, 0, 1, 1]]
+
+
+def test_reads_indices_not_colours(make_folder):
+    root = make_folder({"train": {"b": MASK, "a": [[1, 1, 1, 1], [0, 0, 0, 0]]}})
+    dataset = FolderDataset(str(root))
+    assert len(dataset) == 2
+    assert [dataset.name(0), dataset.name(1)] == ["a", "b"]
+    np.testing.assert_array_equal(dataset.read_mask(1), MASK)
+    assert dataset.read_image(0).shape == (2, 4, 3)
+    assert dataset.image_size(0) == (2, 4)
+    assert dataset.classes.names == ("ground", "crack")
+    assert dataset.classes.colors[1] == (40, 200, 10)
+
+
+def test_label_map(make_folder):
+    root = make_folder({"train": {"a": [[0, 7, 255, 9]]}})
+    dataset = FolderDataset(str(root), label_map={0: 0, 255: 1, 7: "ignore", "*": 0})
+    np.testing.assert_array_equal(dataset.read_mask(0), [[0, 255, 1, 0]])
+
+
+def test_label_map_without_star_keeps_the_rest():
+    table = label_table({255: 1}, 255)
+    assert table[255] == 1
+    np.testing.assert_array_equal(table[:255], np.arange(255))
+
+
+@pytest.mark.parametrize("label_map", [{300: 1}, {"a": 1}, {0: -1}, {0: "void"}, {True: 300}])
+def test_label_map_outside_eight_bits(label_map):
+    with pytest.raises(ValueError, match="label_map: .* must be 0..255"):
+        label_table(label_map, 255)
+
+
+def test_unpaired_files_are_named(make_folder):
+    root = make_folder({"train": {"a": MASK, "b": MASK, "c": MASK}})
+    (root / "masks" / "train" / "b.png").unlink()
+    (root / "images" / "train" / "c.jpg").unlink()
+    with pytest.raises(ValueError, match=r"1 images have no mask \(b\.jpg\); 1 masks have no image \(c\.png\)"):
+        FolderDataset(str(root))
+
+
+def test_two_images_of_one_name(make_folder):
+    root = make_folder({"train": {"a": MASK}})
+    Image.new("RGB", (4, 2)).save(root / "images" / "train" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.jpg and a\.png share a name"):
+        FolderDataset(str(root))
+
+
+def test_colour_mask_is_refused(make_folder):
+    root = make_folder({"train": {"a": MASK}})
+    Image.new("RGB", (4, 2)).save(root / "masks" / "train" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is a mask of mode RGB; masks must hold one class index per pixel"):
+        FolderDataset(str(root)).read_mask(0)
+
+
+def test_file_that_is_no_image(make_folder):
+    root = make_folder({"train": {"a": MASK}})
+    (root / "masks" / "train" / "a.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as an image"):
+        FolderDataset(str(root)).read_mask(0)
+
+
+def test_missing_places(make_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        FolderDataset(str(tmp_path / "nowhere"))
+    root = make_folder({"train": {"a": MASK}})
+    with pytest.raises(FileNotFoundError, match=r"images.valid does not exist; .*images holds train"):
+        FolderDataset(str(root), split="valid")
+    (root / "classes.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"classes\.json does not exist"):
+        FolderDataset(str(root))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"classes": [{"id": 1, "name": "a", "color": [0, 0, 0]}]}, "must be 0, 1, 2, ... in order, got"),
+        ({"classes": []}, "in order"),
+        ({"classes": [{"id": 0, "name": "a"}]}, "KeyError: 'color'"),
+        ({"classes": [{"id": 0, "name": "a", "color": [0, 0, 0]}], "ignore_index": 0}, "ignore_index must be in 1..255"),
+        ([], "must hold"),
+    ],
+)
+def test_classes_file(make_folder, content, message):
+    root = make_folder({"train": {"a": MASK}})
+    (root / "classes.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        FolderDataset(str(root))
+
+
+def test_real_data_is_read(shared_data):
+    dataset = FolderDataset(str(shared_data / "crackforest"), split="val")
+    assert len(dataset) == 11
+    share = np.mean([dataset.read_mask(index).mean() for index in range(len(dataset))])
+    # 1.869 % in the data set's own table
+    assert share == pytest.approx(0.01869, abs=1e-5)
