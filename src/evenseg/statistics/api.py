@@ -162,8 +162,8 @@ def choose_engine(logits: Tensor, target: Tensor, engine: str = "auto") -> tuple
     return "numba", "hard labels on the CPU"
 
 
-def explain(logits: Tensor, target: Tensor, engine: str = "auto") -> str:
+def explain(logits: Tensor, target: Tensor, engine: str = "auto", activation: str = "softmax") -> str:
     """Which engine a call with these tensors would use, and why."""
-    flat = flatten_target(target, logits, "sigmoid")
+    flat = flatten_target(target, logits, activation)
     name, reason = choose_engine(logits, flat, engine)
     return f"{name}: {reason}"

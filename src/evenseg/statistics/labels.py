@@ -48,7 +48,8 @@ def flatten_target(target: Tensor, logits: Tensor, activation: str) -> Tensor:
         return flat.view(torch.uint8) if flat.dtype == torch.bool else flat
     if flat.dim() == 3 and C > 1 and activation == "softmax":
         return flat
-    whole = True if torch.compiler.is_compiling() else bool((flat == flat.round()).all())
+    # a traced graph cannot look at the values: what can be probabilities is taken for them
+    whole = C > 1 and flat.dim() == 2 if torch.compiler.is_compiling() else bool((flat == flat.round()).all())
     if whole:
         flat = flat.nan_to_num(0.0).long()
         return flat[:, 0] if C == 1 and flat.dim() == 3 else flat

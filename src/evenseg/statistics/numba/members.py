@@ -16,7 +16,12 @@ def _want(members: Members) -> int:
         "product": softmax.WANT_OVERLAP, "nll": softmax.WANT_NLL, "nll_all": softmax.WANT_NLL_ALL,
         "hits": softmax.WANT_HITS, "errors": softmax.WANT_ERRORS, "pixel_nll": softmax.WANT_PIXEL,
     }  # fmt: skip
-    return sum({bit for name, bit in bits.items() if getattr(members, name)})
+    if members.nll_all:  # two channels: the other class's -log p is the own one's plus the margin
+        bits["nll_all"] |= softmax.WANT_NLL
+    want = 0
+    for name, bit in bits.items():
+        want |= bit if getattr(members, name) else 0
+    return want
 
 
 def numba_statistics(
