@@ -53,7 +53,7 @@ class _Histogram:
         self.wanted, self.kind, self.num_bins = wanted, kind, num_bins
         shape = (groups, rows, 2, num_bins) if wanted else (0, rows, 2, num_bins)
         self.counts, self.sums = np.zeros(shape), np.zeros(shape)
-        self.low = np.zeros((parts, rows, 2))
+        self.totals = np.zeros((parts, rows, 2))
         self.floats = np.zeros((parts, 2, rows, 2, num_bins) if wanted and floats else (parts, 2, 1, 1, 1))
         self.use_floats = wanted and floats
 
@@ -64,16 +64,17 @@ class _Histogram:
         edge, width = _edges(self.num_bins, self.kind)
         counts, sums = self.counts[group], self.sums[group]
         rows = counts.shape[0]
+        counted_before = sums[:, :, 1:].sum(-1)
 
-        def task(a: int, b: int) -> int:
+        def task(k: int, a: int, b: int) -> int:
             for part in range(packed.shape[0]):
                 unpack(packed[part], a, b, edge, width, counts, sums)
             return 0
 
-        pieces = workers.split(0, rows, parts if rows * self.num_bins > workers.SMALL else 1)
-        workers.run([lambda a=a, b=b: task(a, b) for a, b in pieces])
-        sums[:, :, 0] += self.low.sum(0)
-        self.low[:] = 0
+        workers.share(task, 0, rows, parts if rows * self.num_bins > workers.SMALL else 1)
+        # the lowest bin gets what the others leave; rounding may leave a little less than nothing
+        sums[:, :, 0] += (self.totals.sum(0) - (sums[:, :, 1:].sum(-1) - counted_before)).clip(min=0)
+        self.totals[:] = 0
         if self.use_floats:
             counts += self.floats[:, 0].sum(0)
             sums += self.floats[:, 1].sum(0)
@@ -107,6 +108,7 @@ def softmax_sums(
     histogram = _Histogram(groups, C, num_bins, "softmax", errors, weighted, parts)
     peak, peak_at = np.zeros((groups, C)), np.zeros((groups, C), np.int64)
     part_peak, part_at = np.zeros((parts, C), z.dtype), np.zeros((parts, C), np.int64)
+    seen = np.zeros((parts, C), np.bool_)
     pixel = torch.empty((N, P) if want & softmax.WANT_PIXEL else (0, 0), dtype=logits.dtype)
     top, inv = torch.empty((N, P), dtype=logits.dtype), torch.empty((N, P), dtype=logits.dtype)
     maps = [pixel.numpy(), top.numpy(), inv.numpy()]
@@ -118,16 +120,17 @@ def softmax_sums(
             def task(k: int, a: int, b: int) -> int:
                 return softmax.forward(
                     z, y, w, weighted, ignore, a, b, block, num_bins, want, *exponents, sums[k], counts[k],
-                    packed[min(k, len(packed) - 1)], histogram.low[k], histogram.floats[k], part_peak[k], part_at[k], *maps,
+                    packed[min(k, len(packed) - 1)], histogram.totals[k], seen[k], histogram.floats[k], part_peak[k], part_at[k], *maps,
                 )  # fmt: skip
 
-            bad += workers.run([lambda k=k, a=a, b=b: task(k, a, b) for k, (a, b) in enumerate(workers.split(first, last, parts))])
+            bad += workers.share(task, first, last, parts)
             histogram.collect(group, packed, parts)
             best = part_peak.argmax(0)
             values = np.take_along_axis(part_peak, best[None], 0)[0]
             peak_at[group] = np.where(values > peak[group], np.take_along_axis(part_at, best[None], 0)[0], peak_at[group])
             peak[group] = np.maximum(peak[group], values)
             part_peak[:] = 0
+            seen[:] = groups == 1 and seen.any(0)
     if bad:
         raise BadLabels
     sums, counts = sums.sum(0), counts.sum(0)
@@ -177,13 +180,13 @@ def softmax_sums_backward(
     out = grad.numpy()
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
-    def task(a: int, b: int) -> int:
+    def task(k: int, a: int, b: int) -> int:
         softmax.backward(
             z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents, top_NP, inv_NP, g_sums, table, g_pixel, out,
         )  # fmt: skip
         return 0
 
-    workers.run([lambda a=a, b=b: task(a, b) for a, b in workers.split(0, N * blocks, workers.count(z.size))])
+    workers.share(task, 0, N * blocks, workers.count(z.size))
     for g, c in grad_peak.nonzero().tolist():
         n, i = divmod(int(peak_at[g, c]), P)
         p = np.exp(z[n, :, i] - top_NP[n, i]) * inv_NP[n, i]
@@ -247,11 +250,11 @@ def margin_sums(
             def task(k: int, a: int, b: int) -> int:
                 return margin.forward(
                     z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
-                    sums[k], counts[k], packed[min(k, len(packed) - 1)], histogram.low[k], histogram.floats[k],
+                    sums[k], counts[k], packed[min(k, len(packed) - 1)], histogram.totals[k], histogram.floats[k],
                     part_peak[k], part_at[k], pixel_np,
                 )  # fmt: skip
 
-            bad += workers.run([lambda k=k, a=a, b=b: task(k, a, b) for k, (a, b) in enumerate(workers.split(first, last, parts))])
+            bad += workers.share(task, first, last, parts)
             histogram.collect(group, packed, parts)
             best = part_peak.argmax(0)
             values = np.take_along_axis(part_peak, best[None], 0)[0]
@@ -308,14 +311,14 @@ def margin_sums_backward(
     positive_np = np.asarray(positive, np.int64)
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
-    def task(a: int, b: int) -> int:
+    def task(k: int, a: int, b: int) -> int:
         margin.backward(
             z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
             g_sums, table, g_pixel, out,
         )  # fmt: skip
         return 0
 
-    workers.run([lambda a=a, b=b: task(a, b) for a, b in workers.split(0, N * R * blocks, workers.count(z.size))])
+    workers.share(task, 0, N * R * blocks, workers.count(z.size))
     for g, r, side in grad_peak.nonzero().tolist():
         n, i = divmod(int(peak_at[g, r, side]), P)
         sign = 1.0 if side == 1 else -1.0

@@ -21,7 +21,7 @@ PIXELS, HITS, COUNT_SLOTS = 0, 1, 2  # counts by side
 @nb.njit(**OPTIONS)
 def forward(
     z_NCP, pair, y_NRP, weight_NP, weighted, positive_R, ignore, labels_to, hinge, first, last, block, K, want, gammas, powers,
-    sums_NR2S, counts_NR22, packed_R2K, low_R2, whist_2R2K, peak_R2, peak_at_R2, pixel_NRP,
+    sums_NR2S, counts_NR22, packed_R2K, total_R2, whist_2R2K, peak_R2, peak_at_R2, pixel_NRP,
 ):  # fmt: skip
     """Statistics of the blocks first..last-1 of rows (image, channel). Returns the number of pixels with a bad label.
 
@@ -207,11 +207,11 @@ def forward(
             continue
         a, b = zero, zero
         for i in range(L):
-            v = error[i] if code[i] <= mask else zero
+            v = error[i]
             a += v if side[i] == 0 else zero
             b += v if side[i] == 1 else zero
-        low_R2[r, 0] += a
-        low_R2[r, 1] += b
+        total_R2[r, 0] += a
+        total_R2[r, 1] += b
         table = packed_R2K[r].reshape(2 * width)
         for i in range(L):
             q = code[i] >> RESIDUAL

@@ -4,8 +4,8 @@ Pixels are walked in blocks whose (C, block) probabilities stay in the cache. In
 contiguous pixels of one class, which the compiler vectorises; what concerns a pixel's own class is done once per run of
 equal labels. Each worker writes to its own accumulators.
 
-The lowest bin of the error histogram (packing.py) is not counted at all: its count is what the other bins leave, and its
-sum is accumulated as a float. A class whose probabilities in a block all lie in it, the usual case for a trained network,
+The lowest bin of the error histogram (packing.py) is not counted at all: its count and sum are what the other bins leave of
+the totals. A class whose probabilities in a block all lie in it, the usual case for a trained network,
 costs no scatter.
 """
 
@@ -33,11 +33,11 @@ LOOSE = {**OPTIONS, "fastmath": True}
 
 
 @nb.njit(**LOOSE)
-def largest(x, L):
-    """Maximum of non-negative numbers."""
-    top = x[0]
+def largest_product(x, y, L):
+    """Maximum of x y for non-negative numbers."""
+    top = x[0] * y[0]
     for i in range(L):
-        top = max(top, x[i])
+        top = max(top, x[i] * y[i])
     return top
 
 
@@ -99,9 +99,12 @@ def scatter(code, L, hot, K, table):
 @nb.njit(**OPTIONS)
 def forward(
     z_NCP, y_NP, weight_NP, weighted, ignore, first, last, block, K, want, gammas, powers,
-    sums_NSC, counts_N3C, packed_C2K, low_C2, whist_2C2K, peak_C, peak_at_C, pixel_NP, top_NP, inv_NP,
+    sums_NSC, counts_N3C, packed_C2K, total_C2, seen_C, whist_2C2K, peak_C, peak_at_C, pixel_NP, top_NP, inv_NP,
 ):  # fmt: skip
-    """Statistics of the blocks first..last-1. Returns the number of pixels with a label outside 0..C-1."""
+    """Statistics of the blocks first..last-1. Returns the number of pixels with a label outside 0..C-1.
+
+    total_C2 takes the sum of all errors by side, seen_C the classes with a labelled pixel.
+    """
     N, C, P = z_NCP.shape
     real = z_NCP.dtype.type
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
@@ -235,19 +238,18 @@ def forward(
                             peak_C[c] = ec[i]
                             peak_at_C[c] = n * P + s + i
                 continue
-            acc, low = zero, zero
-            hot, highest = np.int32(0), np.int32(0)
+            acc = zero
+            hot = np.int32(0)
             for i in range(L):
                 v = ec[i] * inv[i]
                 t = np.int32(v * scale)
                 code[i] = t
                 acc += v
-                low += v if t <= mask else zero
                 hot += np.int32(t > mask)
-                highest = max(highest, t)
             sums_NSC[n, PROB, c] += acc
-            low_C2[c, 0] += low
-            if real(highest) >= peak_C[c] * scale:
+            total_C2[c, 0] += acc
+            # the largest background error matters only to a class without labels
+            if not seen_C[c] and largest_product(ec, inv, L) > peak_C[c]:
                 for i in range(L):
                     v = ec[i] * inv[i]
                     if v > peak_C[c]:
@@ -269,7 +271,8 @@ def forward(
             if c < 0:
                 continue
             counts_N3C[n, LABELS, c] += i - a
-            acc, square, low = zero, zero, zero
+            seen_C[c] = True
+            acc, square, missed = zero, zero, zero
             if weighted:
                 w = 0.0
                 for q in range(a, i):
@@ -300,9 +303,9 @@ def forward(
                 continue
             hot = np.int32(0)
             for q in range(a, i):
-                low += miss[q] if code[q] <= mask else zero
+                missed += miss[q]
                 hot += np.int32(code[q] > mask)
-            low_C2[c, 1] += low
+            total_C2[c, 1] += missed
             if hot > 0:
                 scatter(code[a:i], i - a, hot, K, packed_C2K[c, 1])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 
 from evenseg.statistics.numba.packing import SPREAD
 
+PIECES = 8  # per worker
 SMALL = 1 << 14  # logits below which a second thread costs more than it saves
 
 _pool: ThreadPoolExecutor | None = None
@@ -30,20 +31,36 @@ def count(elements: int) -> int:
     return 1 if elements < SMALL else max(1, torch.get_num_threads())
 
 
-def run(tasks: Sequence[Callable[[], int]]) -> int:
-    """Run the tasks side by side, the first one on the calling thread; the sum of what they return."""
-    if len(tasks) == 1:
-        return tasks[0]()
+def share(task: Callable[[int, int, int], int], first: int, last: int, parts: int) -> int:
+    """Call task(worker, a, b) on pieces of the range first..last-1, side by side; the sum of what it returns.
+
+    There are more pieces than workers, so that a core that is busy elsewhere does not hold up the others. Worker 0 is the
+    calling thread. The pieces of one worker run one after another and may use accumulators of its own.
+    """
+    parts = max(1, min(parts, last - first))
+    if parts == 1:
+        return task(0, first, last)
+    pieces = split(first, last, PIECES * parts)[::-1]
+
+    def work(worker: int) -> int:
+        total = 0
+        while True:
+            try:
+                a, b = pieces.pop()
+            except IndexError:  # another worker took the last one
+                return total
+            total += task(worker, a, b)
+
     global _pool, _pool_key
-    key = (os.getpid(), max(len(tasks) - 1, torch.get_num_threads() - 1))
+    key = (os.getpid(), max(parts - 1, torch.get_num_threads() - 1))
     with _lock:
         if _pool is None or _pool_key != key:  # also after a fork, which leaves threads behind
             _pool, _pool_key = ThreadPoolExecutor(key[1], thread_name_prefix="evenseg"), key
-        futures = [_pool.submit(task) for task in tasks[1:]]
+        futures = [_pool.submit(work, worker) for worker in range(1, parts)]
     try:
-        own = tasks[0]()
+        own = work(0)
     finally:
-        others = [f.result() for f in futures]
+        others = [future.result() for future in futures]
     return own + sum(others)
 
 
