@@ -42,10 +42,16 @@ TINY = {
 }
 
 
-@pytest.fixture
-def tiny():
-    """A fresh configuration mapping of one loss."""
+@pytest.fixture(scope="session")
+def tiny_template():
+    """The configuration mapping of one loss, not to be changed."""
     return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def tiny(tiny_template):
+    """A fresh configuration mapping of one loss."""
+    return copy.deepcopy(tiny_template)
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def write_yaml(tmp_path):
 
 @pytest.fixture
 def make_folder(tmp_path):
-    """Makes a folder data set: `masks` is split -> name -> mask array; images are grey with the mask shining through."""
+    """Makes a folder data set: `masks` is split -> name -> mask array; the images show the masks faintly."""
 
     def make(masks, classes=("ground", "crack"), ignore_index=255, image_size=None) -> Path:
         root = tmp_path / "pictures"

@@ -46,7 +46,9 @@ def test_more_parameters_are_checked_too():
 
 
 def test_look_up_names_the_nearest_type():
-    with pytest.raises(ConfigError, match="model.type: unknown model type 'Enet'; allowed: ENet, SMP; did you mean 'ENet'"):
+    with pytest.raises(
+        ConfigError, match=r"model.type: unknown model type 'Enet'; allowed: ENet, SMP; did you mean 'ENet'"
+    ):
         look_up({"ENet": 1, "SMP": 2}, Section(type="Enet"), "model", "model")
 
 

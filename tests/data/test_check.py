@@ -17,7 +17,7 @@ def test_clean_masks_are_counted(make_folder):
 
 def test_values_outside_the_classes_are_named_with_files_and_counts(make_folder):
     root = make_folder({"train": {"a": mask_of(0, 1, 7, 7), "b": mask_of(0, 1, 7, 204), "c": mask_of(0, 1, 1, 1)}})
-    with pytest.raises(ValueError, match="masks.train: 2 of 3 masks hold values outside the classes 0..1") as caught:
+    with pytest.raises(ValueError, match=r"masks.train: 2 of 3 masks hold values outside the classes 0..1") as caught:
         check_data(FolderDataset(str(root)))
     message = str(caught.value)
     assert "a (value 7: 2 pixels), b (value 7: 1 pixels, value 204: 1 pixels)" in message

@@ -36,7 +36,7 @@ def test_label_map_without_star_keeps_the_rest():
 
 @pytest.mark.parametrize("label_map", [{300: 1}, {"a": 1}, {0: -1}, {0: "void"}, {True: 300}])
 def test_label_map_outside_eight_bits(label_map):
-    with pytest.raises(ValueError, match="label_map: .* must be 0..255"):
+    with pytest.raises(ValueError, match=r"label_map: .* must be 0..255"):
         label_table(label_map, 255)
 
 
@@ -86,7 +86,10 @@ def test_missing_places(make_folder, tmp_path):
         ({"classes": [{"id": 1, "name": "a", "color": [0, 0, 0]}]}, "must be 0, 1, 2, ... in order, got"),
         ({"classes": []}, "in order"),
         ({"classes": [{"id": 0, "name": "a"}]}, "KeyError: 'color'"),
-        ({"classes": [{"id": 0, "name": "a", "color": [0, 0, 0]}], "ignore_index": 0}, "ignore_index must be in 1..255"),
+        (
+            {"classes": [{"id": 0, "name": "a", "color": [0, 0, 0]}], "ignore_index": 0},
+            "ignore_index must be in 1..255",
+        ),
         ([], "must hold"),
     ],
 )

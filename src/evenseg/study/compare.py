@@ -49,7 +49,9 @@ def compare(
     if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different whole numbers from 0 on, at least one, got {seeds}")
     study = Path(output)
-    if study.exists() and any(study.iterdir()) and not (study / "study.json").is_file():
+    # `runs` alone comes from single runs trained for this study
+    strange = {entry.name for entry in study.iterdir()} - {"runs"} if study.exists() else set()
+    if strange and not (study / "study.json").is_file():
         raise ValueError(f"{study} exists and is no study folder; choose another --output")
     plan = [
         (name, seed, run_folder(study, name, seed), config_of(config, name, seed))

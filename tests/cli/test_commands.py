@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from evenseg import __version__
+from evenseg.cli import app, demo
+from evenseg.cli.compare import spread_seeds
+
+
+def evenseg(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def fails(*arguments):
+    """Runs a command that must fail as the user's mistake; returns its one line."""
+    result = evenseg(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_train_then_evaluate(tiny, write_yaml, tmp_path):
+    result = evenseg("train", write_yaml(tiny), "--output", tmp_path / "run", "--set", "iters=2")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2
+    result = evenseg("evaluate", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "ground" in result.stdout
+    assert "road" in result.stdout
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "run" / "evaluation.json")
+    row = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert f"{100 * row['iou'][0]:.2f}" in result.stdout
+
+
+def test_compare_writes_the_report(tiny_study, write_yaml, tmp_path):
+    result = evenseg("compare", write_yaml(tiny_study), "--seeds", 0, 3, "--output", tmp_path / "study")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "study" / "report.html")
+    assert len(list((tmp_path / "study" / "runs").glob("*/seed-*/summary.json"))) == 4
+    assert (tmp_path / "study" / "report.html").stat().st_size > 10_000
+
+
+def test_train_one_loss_of_a_study_where_compare_finds_it(tiny_study, write_yaml, tmp_path):
+    tiny_study["iters"] = 1
+    tiny_study["output"] = str(tmp_path / "study")
+    file = write_yaml(tiny_study)
+    assert "losses: choose one with --loss: CE, CE+LovaszHinge" in fails("train", file)
+    assert "did you mean 'CE+LovaszHinge'" in fails("train", file, "--loss", "CE+LovazHinge")
+    result = evenseg("train", file, "--loss", "CE", "--seed", 5)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "study" / "runs" / "CE" / "seed-5")
+    result = evenseg("compare", file, "--seeds", 5)
+    assert result.exit_code == 0, result.output
+    assert "CE, seed 5: finished before, kept" in result.stderr
+
+
+def test_demo_runs_its_shipped_configuration(tmp_path, monkeypatch):
+    from evenseg import config
+
+    original = config.load_config
+    short = ["iters=2", "eval_interval=2", "train_dataset.length=4", "val_dataset.length=2"]
+    monkeypatch.setattr(config, "load_config", lambda file: original(file, short))
+    monkeypatch.setattr(sys.modules[demo.__module__], "SEEDS", (0, 1))
+    result = evenseg("demo", "--output", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "demo" / "report.html")
+    assert Path(result.stdout.splitlines()[-1]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("itres=4", ["itres: ", "did you mean 'iters'?"]),
+        ("optimizer.momentm=0.9", ["optimizer.momentm: ", "unknown key 'momentm'"]),
+        ("loss.types[0].wieght=[1, 2]", ["loss.types[0].wieght: ", "weight"]),
+        ("loss.types[0].type=LovaszHingLoss", ["loss.types[0].type: ", "LovaszHingeLoss"]),
+        ("loss.coef=[1, 0.4]", ["loss.coef: ", "has 1 output"]),
+        ("loss.types[0].weight=[1, 2, 3]", ["loss.types[0].weight: ", "3", "2"]),
+        ("train_dataset.split=trian", ["train_dataset.split: ", "got 'trian'"]),
+        ("model.type=Enet", ["model.type: ", "did you mean 'ENet'?"]),
+    ],
+)
+def test_config_errors_are_one_line_and_leave_nothing(tiny, write_yaml, tmp_path, override, parts):
+    file = write_yaml(tiny)
+    line = fails("train", file, "--output", tmp_path / "runs" / "one", "--set", override)
+    assert line.startswith(f"error: {file}: ")
+    for part in parts:
+        assert part in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yml"]
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_masks_of_0_and_255_are_stopped_with_the_remedy(tiny, tiny_study, write_yaml, make_folder, tmp_path, command):
+    mapping = tiny_study if command == "compare" else dict(tiny_study, loss=tiny_study["losses"]["CE"], losses=None)
+    root = make_folder({"train": {"a": np.eye(8) * 255}, "val": {"a": np.eye(8) * 255}})
+    for split in ("train", "val"):
+        mapping[f"{split}_dataset"] = {"type": "FolderDataset", "root": str(root), "split": split}
+    file = write_yaml(mapping)
+    line = fails(command, file, "--output", tmp_path / "out")
+    assert line.startswith(f"error: {file}: train_dataset: ")
+    assert "set `label_map: {255: 1}`" in line
+    assert not (tmp_path / "out").exists()
+    remedy = [f"--set={split}_dataset.label_map={{255: 1}}" for split in ("train", "val")]
+    result = evenseg(command, file, "--output", tmp_path / "out", *remedy)
+    assert result.exit_code == 0, result.output
+
+
+def test_missing_files(tmp_path):
+    assert fails("train", tmp_path / "absent.yml") == f"error: {tmp_path / 'absent.yml'}: no such file"
+    assert "is no run folder" in fails("evaluate", tmp_path)
+
+
+def test_a_finished_run_is_not_overwritten(tiny, write_yaml, tmp_path):
+    tiny["iters"] = 1
+    arguments = ("train", write_yaml(tiny), "--output", tmp_path / "run")
+    assert evenseg(*arguments).exit_code == 0
+    assert "holds a finished run" in fails(*arguments)
+    assert evenseg(*arguments, "--overwrite").exit_code == 0
+
+
+def test_debug_lets_the_traceback_through(tmp_path):
+    result = evenseg("train", tmp_path / "absent.yml", "--debug")
+    assert type(result.exception).__name__ == "ConfigError"
+
+
+@pytest.mark.parametrize(
+    ("given", "spread"),
+    [
+        ("c.yml --seeds 0 1 2", "c.yml --seeds 0 --seeds 1 --seeds 2"),
+        ("--seeds 0 1 c.yml", "--seeds 0 --seeds 1 c.yml"),
+        ("c.yml --seeds 0 --seeds 1", "c.yml --seeds 0 --seeds 1"),
+        ("c.yml --seeds 4 5 --set iters=2 7", "c.yml --seeds 4 --seeds 5 --set iters=2 7"),
+        ("c.yml", "c.yml"),
+    ],
+)
+def test_several_seeds_behind_one_option(given, spread):
+    assert spread_seeds(given.split()) == spread.split()
+
+
+def test_help_and_version_load_nothing_heavy():
+    assert evenseg("version").stdout.strip() == __version__
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from evenseg.cli import app\n"
+        "result = CliRunner().invoke(app, ['compare', '--help'])\n"
+        "assert result.exit_code == 0 and '--seeds' in result.output, result.output\n"
+        "heavy = {'lightning', 'torchvision', 'torchmetrics', 'segmentation_models_pytorch', 'omegaconf', 'plotly'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

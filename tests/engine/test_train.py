@@ -1,0 +1,166 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from evenseg.config import ConfigError, load_config, make_config
+from evenseg.engine import evaluate, train
+from evenseg.engine.recorder import Recorder
+
+
+def rows(run, split=None):
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in found if split in (None, row["split"])]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_template):
+    return train(make_config(tiny_template), tmp_path_factory.mktemp("trained") / "run")
+
+
+def test_metrics_rows(run):
+    training, validation = rows(run, "train"), rows(run, "val")
+    assert [row["step"] for row in training] == [1, 2, 3]
+    # every eval_interval, and behind the last step once
+    assert [row["step"] for row in validation] == [2, 3]
+    for row in training:
+        assert row["terms"]["CrossEntropyLoss"] == pytest.approx(row["loss"], rel=1e-5)
+    assert [row["lr"] for row in training] == pytest.approx([0.01, 0.01 * (2 / 3) ** 0.9, 0.01 * (1 / 3) ** 0.9])
+    for row in validation:
+        assert set(row) == {
+            "step", "time", "split", "loss", "miou", "iou", "per_image_miou", "accuracy", "mean_accuracy", "mean_dice",
+        }  # fmt: skip
+        assert row["miou"] == pytest.approx(np.mean(row["iou"]))
+        assert 0 <= row["per_image_miou"] <= 1
+        assert math.isfinite(row["loss"])
+    assert [row["time"] for row in rows(run)] == sorted(row["time"] for row in rows(run))
+
+
+def test_csv_has_the_same_rows(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["split"], int(row["step"])) for row in table] == [(row["split"], row["step"]) for row in rows(run)]
+    assert float(table[-1]["IoU road"]) == rows(run)[-1]["iou"][1]
+
+
+def test_summary_and_environment(run):
+    summary = json.loads((run / "summary.json").read_text())
+    validation = rows(run, "val")
+    assert summary["best"] == max(validation, key=lambda row: row["miou"])
+    assert summary["last"] == validation[-1]
+    assert summary["name"] == "CrossEntropy"
+    assert summary["classes"] == ["ground", "road"]
+    assert summary["colors"] == [[40, 54, 32], [255, 220, 60]]
+    assert summary["steps"] == 3
+    assert 0 < summary["seconds_per_step"] * 3 <= summary["seconds"]
+    weights = load_file(run / "checkpoints" / "best.safetensors")
+    buffers = [name for name in weights if "running" in name or "num_batches" in name]
+    assert summary["parameters"] == sum(weights[name].numel() for name in weights if name not in buffers)
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["seed"] == 0
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["threads"] == torch.get_num_threads()
+
+
+def test_last_checkpoint_loads_without_running_code(run):
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 3
+    assert checkpoint["optimizer_states"][0]["state"]
+
+
+def test_overlays(run):
+    summaries = sorted((run / "overlays").glob("*.json"))
+    assert len(summaries) == 3
+    for file in summaries:
+        row = json.loads(file.read_text())
+        assert row["name"] == file.stem
+        target = Image.open(file.with_name(f"{file.stem}_target.png"))
+        prediction = Image.open(file.with_name(f"{file.stem}_prediction.png"))
+        assert (target.mode, prediction.mode) == ("P", "P")
+        assert target.getpalette()[3:6] == [255, 220, 60]
+        right, labelled = np.asarray(prediction) == 1, np.asarray(target) == 1
+        union = (right | labelled).sum()
+        assert row["iou"][1] == pytest.approx((right & labelled).sum() / union if union else float("nan"))
+        assert Image.open(file.with_name(f"{file.stem}_image.png")).mode == "RGB"
+
+
+def test_evaluate_repeats_the_best_row(run, capfd):
+    row = evaluate(run)
+    best = json.loads((run / "summary.json").read_text())["best"]
+    assert row["miou"] == best["miou"]
+    assert row["iou"] == best["iou"]
+    assert row["loss"] is None
+    confusion = np.array(row["confusion"])
+    assert confusion.sum() == 3 * 32 * 32
+    assert row["recall"][0] == pytest.approx(confusion[0, 0] / confusion[0].sum())
+    assert json.loads((run / "evaluation.json").read_text()) == row
+    assert "Lightning" not in capfd.readouterr().out
+
+
+def test_evaluate_other_splits(run, tmp_path):
+    assert evaluate(run, "train")["images"] == 5
+    with pytest.raises(ConfigError, match=r"config\.yaml: test_dataset: the run's configuration has none"):
+        evaluate(run, "test")
+    section = "test_dataset={type: SyntheticRoads, split: test, length: 2, size: 32}"
+    assert evaluate(run, "test", [section])["images"] == 2
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        evaluate(tmp_path)
+
+
+def test_the_configuration_of_a_run_trains_again_to_the_same_numbers(run, tmp_path, capfd):
+    again = train(load_config(run / "config.yaml"), tmp_path / "again")
+    for one, other in zip(rows(run), rows(again), strict=True):
+        assert {**one, "time": 0} == {**other, "time": 0}
+    first, second = (load_file(folder / "checkpoints" / "best.safetensors") for folder in (run, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    noise = capfd.readouterr()
+    assert "TPU" not in noise.out + noise.err
+    assert "Tip" not in noise.out + noise.err
+
+
+def test_a_finished_run_is_kept_unless_asked_for(tiny, tmp_path):
+    tiny["iters"] = tiny["eval_interval"] = 1
+    config, folder = make_config(tiny), tmp_path / "deep" / "run"
+    train(config, folder)
+    with pytest.raises(ValueError, match="holds a finished run; choose another --output or pass --overwrite"):
+        train(config, folder)
+    (folder / "summary.json").unlink()
+    train(config, folder)
+    train(config, folder, overwrite=True)
+    assert (folder / "summary.json").is_file()
+
+
+def test_a_folder_of_something_else_is_never_touched(tiny, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="exists and is no run folder"):
+        train(make_config(tiny), tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failed_start_leaves_nothing(tiny, tmp_path, monkeypatch):
+    def fail(self, *args):
+        raise RuntimeError("no power")
+
+    monkeypatch.setattr(Recorder, "on_train_start", fail)
+    with pytest.raises(RuntimeError, match="no power"):
+        train(make_config(tiny), tmp_path / "new" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
+    tiny["optimizer"] = {"type": "SGD", "lr": 1e30}
+    tiny["iters"] = 8
+    with pytest.raises(ValueError, match=r"the loss became (nan|inf) before step"):
+        train(make_config(tiny), tmp_path / "run")
+
+
+def test_smp_model_trains(tiny, tmp_path):
+    tiny["model"] = {"type": "SMP", "arch": "Unet", "encoder_name": "resnet18", "encoder_weights": None}
+    tiny["iters"] = 1
+    run = train(make_config(tiny), tmp_path / "run")
+    assert json.loads((run / "summary.json").read_text())["parameters"] > 14_000_000
