@@ -1,0 +1,170 @@
+"""Losses against values of the code published with the papers and of evaluations of their formulas.
+
+The files hold float64 values and gradients, so the comparison is exact up to rounding.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from golden_cases import REPO, SHARED, As, Golden, evaluate
+from golden_conventions import batch_or_image, loss, ohem
+
+PAPERS = SHARED / "papers"
+SMALL = REPO / "tests" / "golden" / "papers.npz"
+
+needs_shared = pytest.mark.skipif(not PAPERS.is_dir(), reason=f"the full golden files are not at {PAPERS}")
+
+WEIGHTS = [1.0, 2.0, 0.5, 1.5, 0.8]
+LOVASZ, LOVASZ_IMG = batch_or_image("LovaszSoftmaxLoss")
+RECALL = As(loss("RecallLoss"))
+RECALL_OVER_WEIGHTS = As(loss("RecallLoss", normalize="weights"))
+EXPLOG = As(loss("ExponentialLogarithmicLoss"))
+EXPLOG_PRESENT = As(loss("ExponentialLogarithmicLoss", classes="present"))
+
+
+def ocnet(thresh: float, min_kept: int, **keywords) -> As:
+    """OCNet hands the kept pixels to a weighted cross-entropy, which divides by the sum of their weights."""
+    return As(ohem(thresh, min_kept, selection="ocnet", weight_normalization=True, **keywords))
+
+
+def ohem_and(lovasz) -> As:
+    return As({"type": "MixedLoss", "losses": [ohem(0.7, 100), lovasz], "coef": [1, 1]})
+
+
+def over_valid_pixels_plus_one(value, g: Golden):
+    return value / (int((g.labels != 255).sum()) + 1)
+
+
+CONVENTIONS: dict[str, As] = {
+    "recall_class__random_noignore": RECALL,
+    "recall_class__absent_noignore": RECALL,
+    "recall_func__random_noignore": RECALL_OVER_WEIGHTS,
+    "recall_func__absent_noignore": RECALL_OVER_WEIGHTS,
+    # the published function maps the counts of label 255 onto class 0, which does no harm where class 0 is missed too
+    "recall_func__random": RECALL_OVER_WEIGHTS,
+    "recall_func__absent": RECALL_OVER_WEIGHTS,
+    "ref_explog__random": EXPLOG,
+    "ref_explog__absent": EXPLOG,
+    "ref_explog__random_present": EXPLOG_PRESENT,
+    "ref_explog__absent_present": EXPLOG_PRESENT,
+    **{
+        f"ohem__{case}_t{t}_k{k}": As(ohem(t, k))
+        for case in ("random", "absent")
+        for t, k in ((0.05, 300), (0.7, 100), (0.9, 131072))
+    },
+    "ohem__random_classweights": As(ohem(0.7, 100, weight=WEIGHTS)),
+    **{
+        f"ohem2d_ocnet__{case}_t{t}_k{k}": ocnet(t, k)
+        for case in ("random", "absent")
+        for t, k in ((0.6, 0), (0.7, 100), (0.7, 100000))
+    },
+    "ohem2d_ocnet__random_classweights": ocnet(0.7, 100, weight=WEIGHTS),
+    "ohemlovasz__random_t0.7_k100_batch_present": ohem_and(LOVASZ),
+    "ohemlovasz__absent_t0.7_k100_batch_present": ohem_and(LOVASZ),
+    "ohemlovasz__random_t0.7_k100_batch_all": ohem_and(loss("LovaszSoftmaxLoss", classes="all")),
+    "ohemlovasz__random_t0.7_k100_perimage_present": ohem_and(LOVASZ_IMG),
+    # one-vs-rest BCE: the sum over channels, the mean over pixels, one added to their number
+    "rmi_bce__random": As(
+        loss("BinaryCrossEntropyLoss", mode="multiclass", reduction="sum"), over_valid_pixels_plus_one
+    ),
+}
+
+# by the beginning of the file name
+NOT_OURS = {
+    "explog_segloss__": "takes the logarithm of the mean Dice, and its cross-entropy has no power: not the paper",
+    "explog_pymic__": "squeezes probabilities and Dice to 0.005 + 0.99 x and weights classes by (f + 0.1)^(-1/2)",
+    "abl__": "another loss",
+    "asl__": "another loss",
+    "asl_bezier_curves": "another loss",
+    "gatedcrf_pymic__": "another loss",
+    "ref_dfr__": "another loss",
+    "ref_ssl__": "another loss",
+    "rloss__": "another loss",
+    "rmi__": "another loss",
+}
+
+
+def read(
+    name: str, small: bool, outputs: tuple[str, str] = ("loss_f64", "grad_f64")
+) -> tuple[Golden, np.ndarray | None]:
+    """The golden of a file, its value and gradient in float64, and the number of kept pixels where it is recorded."""
+    with np.load(SMALL if small else PAPERS / f"{name}.npz") as z:
+        prefix = f"{name}|" if small else ""
+        arrays = {k.removeprefix(prefix): z[k] for k in z.files if k.startswith(prefix)}
+        for k in ("logits", "labels"):
+            if arrays[k].dtype.kind == "U":  # the small file names an equal array instead of repeating it
+                arrays[k] = z[str(arrays[k])]
+    value, grad = outputs
+    inputs = {k: arrays[k] for k in ("logits", "labels")}
+    entry, _, case = name.partition("__")
+    golden = Golden("papers", entry, case, inputs, value=float(arrays[value]), grad=arrays.get(grad))
+    return golden, arrays.get("n_kept")
+
+
+def assert_same(name: str, small: bool, dtype: torch.dtype, rtol: float, grad_rtol: float, **common) -> None:
+    golden, kept = read(name, small)
+    value, grad = evaluate(CONVENTIONS[name], golden, dtype, **common)
+    assert golden.value is not None
+    assert abs(value - golden.value) <= rtol * abs(golden.value)
+    if golden.grad is not None:
+        assert np.linalg.norm(grad - golden.grad) <= grad_rtol * np.linalg.norm(golden.grad)
+    if kept is not None and golden.entry != "ohemlovasz":  # Lovász reaches the other pixels too
+        assert (np.abs(grad).max(1) > 0).sum() == int(kept)
+
+
+EXACT = 1e-8  # class weights are kept in float32
+
+
+def small_names() -> list[str]:
+    with np.load(SMALL) as z:
+        return json.loads(str(z["names"]))
+
+
+@pytest.mark.parametrize("name", small_names())
+def test_small_golden_set(name):
+    assert_same(name, True, torch.float64, EXACT, EXACT, engine="eager", method="sort")
+
+
+@needs_shared
+def test_every_file_is_ours_or_has_a_reason():
+    files = {f.stem for f in PAPERS.glob("*.npz")}
+    assert set(CONVENTIONS) <= files
+    unknown = {f for f in files - set(CONVENTIONS) if not f.startswith(tuple(NOT_OURS))}
+    assert not unknown
+    assert all(any(f.startswith(p) for f in files) for p in NOT_OURS)
+    assert not any(name.startswith(tuple(NOT_OURS)) for name in CONVENTIONS)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_formulas_in_float64(name):
+    assert_same(name, False, torch.float64, EXACT, EXACT, engine="eager", method="sort")
+
+
+@needs_shared
+@pytest.mark.parametrize("engine", ["eager", "numba"])
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_float32(name, engine):
+    assert_same(name, False, torch.float32, 1e-5, 1e-5, engine=engine, method="sort")
+
+
+@needs_shared
+@pytest.mark.parametrize("engine", ["eager", "numba"])
+@pytest.mark.parametrize("name", [n for n in CONVENTIONS if n.startswith("ohemlovasz")])
+def test_ohem_and_lovasz_by_histogram(name, engine):
+    # the histogram's own gradient error, of which half a mix is Lovász
+    assert_same(name, False, torch.float32, 1e-5, 5e-4, engine=engine, method="histogram")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["recall_func__random", "recall_func__absent"])
+def test_recall_over_pixels_with_ignored_labels(name):
+    """The published class fails on label 255; the file has its formula over the valid pixels, evaluated apart."""
+    golden, _ = read(name, False, ("ref_loss_f64", "ref_grad_f64"))
+    value, grad = evaluate(RECALL, golden, torch.float64, engine="eager")
+    assert abs(value - golden.value) <= EXACT * golden.value
+    assert np.linalg.norm(grad - golden.grad) <= EXACT * np.linalg.norm(golden.grad)
