@@ -129,7 +129,6 @@ class StatisticLoss(nn.Module):
             return value.view(prepared.shape if many else (prepared.shape[0], *prepared.shape[2:]))
         return value
 
-
     def evaluate(self, stats: SegmentStatistics) -> Tensor:
         """`from_statistics` behind the checks and the memory."""
         if stats.soft and not self.soft_labels:
@@ -165,6 +164,11 @@ class StatisticLoss(nn.Module):
             total, number = sum_tensor_over_ranks(total), sum_tensor_over_ranks(number)
         return total / number.clamp(min=1)
 
+    def sum_over_groups(self, value_G: Tensor) -> Tensor:
+        """Sum over the groups; with `sync` and `per_image` over the images of all ranks."""
+        total = value_G.sum()
+        return sum_tensor_over_ranks(total) if self.sync and self.per_image else total
+
     def extra_repr(self) -> str:
         shown = {"mode": self.mode, "ignore_index": self.ignore_index, "per_image": self.per_image, "classes": self.classes}
         return ", ".join(f"{k}={v!r}" for k, v in shown.items())
@@ -188,7 +192,7 @@ class PixelLoss(StatisticLoss):
             return self.pixel_map(stats)
         total_G, by_G = self.sums(stats)
         if self.reduction == "sum":
-            return total_G.sum()
+            return self.sum_over_groups(total_G)
         return self.mean_over_groups(total_G / torch.where(by_G > 0, by_G, 1.0), by_G > 0)
 
 
@@ -237,7 +241,7 @@ class RegionLoss(StatisticLoss):
             return value_GC
         weight_GC = self.class_weight(stats) * counted_GC
         if self.reduction == "sum":
-            return (weight_GC * value_GC).sum()
+            return self.sum_over_groups((weight_GC * value_GC).sum(1))
         by_G = (weight_GC if self.weight_normalization else counted_GC.double()).sum(1)
         mean_G = (weight_GC * value_GC).sum(1) / torch.where(by_G > 0, by_G, 1.0)
         return self.mean_over_groups(self.finish(mean_G), by_G > 0)

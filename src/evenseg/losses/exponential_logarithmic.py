@@ -86,7 +86,9 @@ class ExponentialLogarithmicLoss(RegionLoss):
         total_G = stats.valid[:, 0].double()
         cross_G = (weight_C * v * stats.power[self.gamma_cross]).sum(1) / torch.where(total_G > 0, total_G, 1.0)
         value_G, alive_G = self.w_dice * dice_G + self.w_cross * cross_G, total_G > 0
-        return torch.where(alive_G, value_G, 0.0).sum() if self.reduction == "sum" else self.mean_over_groups(value_G, alive_G)
+        if self.reduction == "sum":
+            return self.sum_over_groups(torch.where(alive_G, value_G, 0.0))
+        return self.mean_over_groups(value_G, alive_G)
 
 
 exponential_logarithmic_loss = functional(ExponentialLogarithmicLoss)

@@ -73,7 +73,9 @@ class GeneralizedDiceLoss(RegionLoss):
         if self.reduction == "none":
             return torch.where(counted_GC, value_GC, 0.0)
         value_G, counted_G = value_GC[:, 0], counted_GC.any(1)
-        return torch.where(counted_G, value_G, 0.0).sum() if self.reduction == "sum" else self.mean_over_groups(value_G, counted_G)
+        if self.reduction == "sum":
+            return self.sum_over_groups(torch.where(counted_G, value_G, 0.0))
+        return self.mean_over_groups(value_G, counted_G)
 
 
 generalized_dice_loss = functional(GeneralizedDiceLoss)

@@ -89,7 +89,7 @@ class TverskyLoss(RegionLoss):
 
     def reduce(self, value_GC: Tensor, stats: SegmentStatistics, counted_GC: Tensor) -> Tensor:
         if self.average == "micro" and self.reduction == "sum":  # formula repeats the one index for every class
-            return torch.where(counted_GC.any(1), self.finish(value_GC[:, 0]), 0.0).sum()
+            return self.sum_over_groups(torch.where(counted_GC.any(1), value_GC[:, 0], 0.0))
         return super().reduce(value_GC, stats, counted_GC)
 
 

@@ -1,0 +1,104 @@
+"""What each rank of test_sync.py runs: a small network under DistributedDataParallel on its share of a batch.
+
+Run as `python ranks.py RANK WORLD STORE OUT`; results go to OUT as a file of tensors. Nothing here knows what is right.
+"""
+
+import datetime
+import sys
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from evenseg import losses as L
+
+CLASSES = 4
+
+
+def losses(sync):
+    """Every loss to compare, by name; binary ones read the difference of the last two channels."""
+    whole = {"sync": sync}
+    image = {"sync": sync, "per_image": True}
+    return {
+        "CE": L.CrossEntropyLoss(weight=[1.0, 2.0, 3.0, 4.0], **whole),
+        "CE numba": L.CrossEntropyLoss(engine="numba", **whole),
+        "CE per image": L.CrossEntropyLoss(**image),
+        "CE sum": L.CrossEntropyLoss(reduction="sum", **whole),
+        "CE sum per image": L.CrossEntropyLoss(reduction="sum", **image),
+        "Focal": L.FocalLoss(gamma=1.5, **whole),
+        "Recall": L.RecallLoss(**whole),
+        "OHEM": L.OhemCrossEntropyLoss(thresh=0.3, min_kept=0.25, **whole),
+        "OHEM few": L.OhemCrossEntropyLoss(thresh=0.01, min_kept=40, min_kept_per_image=True, **whole),
+        "OHEM per image": L.OhemCrossEntropyLoss(thresh=0.2, min_kept=30, **image),
+        "TopK": L.BootstrappedCrossEntropyLoss(top_k=0.2, **whole),
+        "Dice": L.DiceLoss(**whole),
+        "Dice per image": L.DiceLoss(classes="all", **image),
+        "Dice sum per image": L.DiceLoss(reduction="sum", **image),
+        "GDL": L.GeneralizedDiceLoss(**whole),
+        "GDL sum per image": L.GeneralizedDiceLoss(reduction="sum", **image),
+        "MCC": L.MCCLoss(**whole),
+        "ExpLog": L.ExponentialLogarithmicLoss(**whole),
+        "ExpLog per image": L.ExponentialLogarithmicLoss(**image),
+        "Lovasz": L.LovaszSoftmaxLoss(**whole),
+        "Lovasz absent": L.LovaszSoftmaxLoss(classes="all", **whole),
+        "Lovasz per image": L.LovaszSoftmaxLoss(**image),
+        "Hinge": L.LovaszHingeLoss(**whole),
+        "Hinge per image": L.LovaszHingeLoss(**image),
+        "Mixed": L.MixedLoss(
+            [L.CrossEntropyLoss(**whole), L.LovaszSoftmaxLoss(**whole), L.DiceLoss(**image), L.OhemCrossEntropyLoss(**whole)],
+            [1.0, 0.5, 0.3, 0.2],
+        ),
+        "Accumulated": L.DiceLoss(memory="accumulate", **whole),
+    }
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 1)).double()
+
+
+def data():
+    """Four images; the ranks' halves have very different numbers of valid pixels; class 3 is in the second half alone."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 3, 10, 10, generator=g, dtype=torch.float64)
+    y = torch.randint(0, 3, (4, 10, 10), generator=g)
+    y[2:, :3, :2] = 3
+    y[0, :, 1:] = 255
+    y[1] = 255
+    y[3, 9] = 255
+    return x, y
+
+
+def result(name, loss, model, x, y):
+    """Loss and parameter gradients."""
+    model.zero_grad()
+    z = model(x)
+    if "Hinge" in name:
+        z, y = z[:, 2:], torch.where(y == 255, 255, (y > 1).long())
+    if name == "Lovasz absent":
+        y = torch.where(y == 3, 0, y)
+    value = loss(z, y)
+    value.backward()
+    return value.detach(), [p.grad.clone() for p in model.parameters()]
+
+
+def main(rank, world, store, out):
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=datetime.timedelta(seconds=60)
+    )
+    model = nn.parallel.DistributedDataParallel(network())
+    x, y = data()
+    part = slice(rank * len(x) // world, (rank + 1) * len(x) // world)
+    results = {name: result(name, loss, model, x[part], y[part]) for name, loss in losses(True).items()}
+    for name in ("CE", "Lovasz"):  # one rank without a valid pixel; then all
+        empty = y[part] if rank else torch.full_like(y[part], 255)
+        results[f"{name} rank without pixels"] = result(name, losses(True)[name], model, x[part], empty)
+        results[f"{name} without pixels"] = result(name, losses(True)[name], model, x[part], torch.full_like(empty, 255))
+    torch.save(results, f"{out}.{rank}")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

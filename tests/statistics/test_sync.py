@@ -1,0 +1,61 @@
+"""sync=True under data parallelism is one process on the joined batch: value and parameter gradients."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """{name: (loss, gradients)} of each of two ranks, from one pair of processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, str(Path(ranks.__file__))]
+    arguments = ["2", str(folder / "store"), str(folder / "out")]
+    processes = [
+        subprocess.Popen([*command, str(r), *arguments], env=environment, stderr=subprocess.PIPE, text=True) for r in range(2)
+    ]
+    try:
+        errors = [p.communicate(timeout=120)[1] for p in processes]
+    finally:
+        for p in processes:
+            p.kill()
+    assert [p.returncode for p in processes] == [0, 0], "\n".join(errors)
+    return [torch.load(folder / f"out.{r}", weights_only=True) for r in range(2)]
+
+
+def expected(name):
+    x, y = ranks.data()
+    name, _, case = name.partition(" rank without") if "rank without" in name else name.partition(" without")
+    if case:
+        y = y.clone()
+        y[: 2 if "rank" in _ else 4] = 255
+    return ranks.result(name, ranks.losses(False)[name], ranks.network(), x, y)
+
+
+NAMES = [*ranks.losses(False), *(f"{n}{s} without pixels" for n in ("CE", "Lovasz") for s in ("", " rank"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_ranks_are_one_process(two_ranks, name):
+    value, gradients = expected(name)
+    for rank in two_ranks:
+        got, got_gradients = rank[name]
+        torch.testing.assert_close(got, value, rtol=1e-9, atol=1e-12)
+        for a, b in zip(got_gradients, gradients):
+            torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10)
+    assert gradients[0].any() or " without" in name
+
+
+def test_without_sync_the_ranks_differ(two_ranks):
+    """The data are such that a mean of the ranks' own losses is something else; else the test above shows nothing."""
+    x, y = ranks.data()
+    for name in ("CE", "Lovasz", "Dice", "GDL", "OHEM"):
+        loss = ranks.losses(False)[name]
+        halves = [ranks.result(name, loss, ranks.network(), x[s], y[s])[0] for s in (slice(0, 2), slice(2, 4))]
+        assert abs(sum(halves) / 2 - two_ranks[0][name][0]) > 1e-3
