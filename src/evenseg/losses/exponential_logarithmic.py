@@ -79,8 +79,9 @@ class ExponentialLogarithmicLoss(RegionLoss):
         n, weight_C = stats.labels.double(), self.class_weight(stats)
         dice = (2 * require(stats.overlap, "overlap") + self.smooth) / (require(stats.prob, "prob") + n + self.smooth).clamp(min=FLOOR)
         dice_term = (-dice.clamp(min=FLOOR).log()).clamp(min=FLOOR) ** self.gamma_dice
-        by_G = (weight_C * counted).sum(1)
-        dice_G = torch.where(counted, weight_C * dice_term, 0.0).sum(1) / torch.where(by_G > 0, by_G, 1.0)
+        by_G = ((weight_C if self.weight_normalization else 1.0) * counted).double().sum(1)
+        costs = counted & (n > 0) if self.absent_as_zero else counted
+        dice_G = torch.where(costs, weight_C * dice_term, 0.0).sum(1) / torch.where(by_G > 0, by_G, 1.0)
         f = n if self.frequencies is None else self.frequencies.double().expand_as(n)
         v = torch.where(f > 0, (f.sum(1, keepdim=True) / f.clamp(min=1e-300)).sqrt(), 0.0)
         total_G = stats.valid[:, 0].double()

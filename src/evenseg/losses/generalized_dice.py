@@ -24,8 +24,9 @@ class GeneralizedDiceLoss(RegionLoss):
         weight_type: "square" (paper), "simple" or "uniform".
         smooth_num, smooth_den: s_n and s_d.
         eps: lower bound of the denominator.
-        **common: see :class:`evenseg.losses.base.RegionLoss`; `weight` multiplies v_c. With `absent_as_zero` a group without
-            any labelled class costs 0 (MONAI). reduction="none" gives one value per group, repeated over the classes.
+        **common: see :class:`evenseg.losses.base.RegionLoss`; `weight` multiplies v_c. With `absent_as_zero` a group
+            without any labelled class costs 0 (MONAI). reduction="none" gives one value per group, repeated over the
+            classes.
 
     Range: [0, 1].
 
@@ -42,6 +43,8 @@ class GeneralizedDiceLoss(RegionLoss):
         **common: Unpack[CommonOptions],
     ):
         super().__init__(**common)
+        if not self.weight_normalization:
+            raise ValueError("weight_normalization does not apply: weights cancel in the ratio of GeneralizedDiceLoss")
         self.weight_type = one_of("weight_type", weight_type, ("square", "simple", "uniform"))
         self.smooth_num, self.smooth_den = number("smooth_num", smooth_num, 0), number("smooth_den", smooth_den, 0)
         self.eps = number("eps", eps, 0, open_low=True)
