@@ -31,6 +31,8 @@ def two_ranks(tmp_path_factory):
 
 def expected(name):
     x, y = ranks.data()
+    if name == "Lovasz absent twice":  # both ranks hold the largest error of the absent class
+        x, y, name = torch.cat([x[2:], x[2:]]), torch.cat([y[2:], y[2:]]), "Lovasz absent"
     name, _, case = name.partition(" rank without") if "rank without" in name else name.partition(" without")
     if case:
         y = y.clone()
@@ -38,7 +40,7 @@ def expected(name):
     return ranks.result(name, ranks.losses(False)[name], ranks.network(), x, y)
 
 
-NAMES = [*ranks.losses(False), *(f"{n}{s} without pixels" for n in ("CE", "Lovasz") for s in ("", " rank"))]
+NAMES = [*ranks.losses(False), *(f"{n}{s} without pixels" for n in ("CE", "Lovasz") for s in ("", " rank")), "Lovasz absent twice"]
 
 
 @pytest.mark.parametrize("name", NAMES)

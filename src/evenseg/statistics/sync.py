@@ -57,9 +57,12 @@ def sum_over_ranks(stats: SegmentStatistics) -> SegmentStatistics:
 
     out = stats.map_sums(restore)
     if stats.peak is not None:
-        # only the rank that holds the largest error sends a gradient into it, scaled as above
+        # only ranks that hold the largest error send a gradient into it, scaled as above and shared among them
         peak = stats.peak.detach().clone()
         dist.all_reduce(peak, op=dist.ReduceOp.MAX)
         own = (stats.peak == peak) & (peak > 0)
-        out = dataclasses.replace(out, peak=torch.where(own, stats.peak * world_size() - stats.peak.detach() * (world_size() - 1), peak))
+        holders = own.double()
+        dist.all_reduce(holders)
+        slope = torch.where(own, world_size() / holders.clamp(min=1), 0.0)
+        out = dataclasses.replace(out, peak=peak + slope * (stats.peak - stats.peak.detach()))
     return out
