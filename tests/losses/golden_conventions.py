@@ -517,7 +517,27 @@ def hrnet_two_heads(g: Golden) -> dict:
 
 
 OHEM_SETTINGS = ((0.05, 100), (0.05, 200), (0.05, 1000), (0.3, 100), (0.7, 1), (0.7, 100), (0.7, 500), (0.9, 10000))
-PADDLE_OHEM = "keeps min_kept - 1 pixels (none for 1), and divides by the kept share plus 1e-5"
+
+def paddle_share(thresh: float, min_kept: int):
+    """PaddleSeg divides by the kept share of all pixels plus 1e-5."""
+
+    def after(value: Tensor, g: Golden) -> Tensor:
+        valid = g.labels != 255
+        p_true = g.logits.softmax(1).gather(1, g.labels.where(valid, 0)[:, None])[:, 0][valid].sort().values
+        limit = max(thresh, p_true[min_kept - 1].item()) if min_kept < p_true.numel() else 2.0
+        share = (p_true < limit).sum() / valid.numel()
+        return value * share / (share + 1e-5)
+
+    return after
+
+
+def paddle_ohem(thresh: float, min_kept: int, **keywords) -> As:
+    """PaddleSeg keeps min_kept - 1 pixels where thresh does not give more, and all if min_kept is above their number."""
+    if min_kept > 1000:
+        return As(ohem(thresh, min_kept, selection="ocnet", **keywords), paddle_share(thresh, min_kept))
+    convention = ohem(thresh, max(min_kept - 1, 0), **keywords)
+    return As(convention, paddle_share(thresh, min_kept), differs_in_float32=TIED)
+
 
 # In float32 the pixels tie at p next to 1. The strict < of HRNet drops all that tie with the last one, ours keeps them,
 # so that no selection is empty. In float64 there are no ties, and the numbers are the same.
@@ -531,8 +551,8 @@ OHEM = {
     "hrnet_two_heads_0.4_1": As(hrnet_two_heads, inputs=head_first, differs_in_float32=TIED),
     "hrnet_two_heads_0.4_1_auxgrad": As(hrnet_two_heads, inputs=head_first, leaf="aux_logits", differs_in_float32=TIED),
     **{f"mmseg_t{t}_k{k}": As(ohem(t, k), differs_in_float32=TIED) for t, k in ((0.05, 200), (0.7, 100), (0.7, 500))},
-    **{f"paddleseg_t{t}_k{k}": PADDLE_OHEM for t, k in (*OHEM_SETTINGS, (0.7, 0))},
-    "paddleseg_t0.7_k100_weight": PADDLE_OHEM,
+    **{f"paddleseg_t{t}_k{k}": paddle_ohem(t, k) for t, k in (*OHEM_SETTINGS, (0.7, 0))},
+    "paddleseg_t0.7_k100_weight": paddle_ohem(0.7, 100, weight=lin),
 }
 
 CONVENTIONS: dict[str, dict[str, As | str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import torch
@@ -101,14 +102,14 @@ def segment_statistics(
         else:
             prepared = soft_targets(flat, ignore) if soft else canonical_labels(flat, labels_to, ignore)
             stats = eager_statistics(logits_NCP, prepared, members, activation, per_image, num_bins, weight_NP)
+        if stats.peak is not None:  # engines need not look for it where nobody asks
+            stats = dataclasses.replace(stats, peak=torch.where(stats.labels > 0, 0.0, stats.peak))
         if sync and not per_image:
             stats = sum_over_ranks(stats)
     return stats
 
 
 def _with_pixel_maps(stats: SegmentStatistics, labels: Tensor, weight_NP: Tensor | None) -> SegmentStatistics:
-    import dataclasses
-
     nll = stats.pixel_nll
     assert nll is not None
     if nll.dim() == 3:  # sigmoid: is this pixel of this channel foreground?

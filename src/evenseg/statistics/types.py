@@ -76,7 +76,7 @@ class SegmentStatistics:
         predicted, hits: (G, C).
         errors: (G, C, 2, K) sum of the errors in the bin; side 0 background, side 1 foreground; bin 0 the smallest.
         error_counts: (G, C, 2, K) number (weight) of the errors in the bin, as exact float64.
-        peak: (G, C) the largest background error, 0 where there is none.
+        peak: (G, C) the largest background error of a class without labels, 0 for the others.
         pixel_nll: (N, P) for softmax, (N, C, P) for sigmoid outputs; 0 at ignored pixels.
         pixel_weight: (N, P) weight of every pixel, 0 at ignored ones; None unless `pixel_nll` was asked for.
         pixel_labels: (N, P) or (N, C, P) int64 class of every pixel, -1 at ignored ones; None unless `pixel_nll`.

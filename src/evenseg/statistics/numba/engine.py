@@ -28,8 +28,8 @@ def _edges(K: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _block(rows: int) -> int:
-    """Pixels of a block: (rows, block) floats, twice, should fit in half of a 512 KB cache."""
-    return 1024 if rows <= 16 else 512 if rows <= 48 else 256 if rows <= 160 else 128
+    """Pixels of a block: the probabilities of all classes should stay in the cache, the bins of one class be used well."""
+    return 1024 if rows <= 64 else 512 if rows <= 256 else 256
 
 
 def _rounds(groups: int, rows_per_group: int, blocks: int, block: int, parts: int) -> list[tuple[int, int, int]]:
