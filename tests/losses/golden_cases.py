@@ -103,7 +103,7 @@ class As:
         differs_in_float32: {case: why it is compared in float64 only}.
     """
 
-    loss: Mapping[str, Any]
+    loss: Mapping[str, Any] | Callable[[Golden], Mapping[str, Any]]
     after: Callable[[Tensor, Golden], Tensor] = unchanged
     inputs: Callable[[Golden, Mapping[str, Tensor]], tuple[Any, Tensor]] = logits_and_labels
     leaf: str = "logits"
@@ -121,7 +121,7 @@ class As:
 def section_for(loss: Any, g: Golden, common: Mapping[str, Any]) -> Any:
     """The loss section with its callables called, and keywords added to every loss in it."""
     if callable(loss):
-        return loss(g)
+        return section_for(loss(g), g, common)
     if isinstance(loss, Mapping):
         filled = {key: section_for(value, g, common) for key, value in loss.items()}
         lovasz = str(filled.get("type")).startswith("Lovasz")

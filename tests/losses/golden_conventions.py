@@ -518,25 +518,31 @@ def hrnet_two_heads(g: Golden) -> dict:
 
 OHEM_SETTINGS = ((0.05, 100), (0.05, 200), (0.05, 1000), (0.3, 100), (0.7, 1), (0.7, 100), (0.7, 500), (0.9, 10000))
 
+
 def paddle_share(thresh: float, min_kept: int):
     """PaddleSeg divides by the kept share of all pixels plus 1e-5."""
 
     def after(value: Tensor, g: Golden) -> Tensor:
         valid = g.labels != 255
         p_true = g.logits.softmax(1).gather(1, g.labels.where(valid, 0)[:, None])[:, 0][valid].sort().values
-        limit = max(thresh, p_true[min_kept - 1].item()) if min_kept < p_true.numel() else 2.0
-        share = (p_true < limit).sum() / valid.numel()
+        all_kept = not 0 < min_kept < p_true.numel()
+        kept = p_true.numel() if all_kept else int((p_true < max(thresh, p_true[min_kept - 1].item())).sum())
+        share = kept / valid.numel()
         return value * share / (share + 1e-5)
 
     return after
 
 
 def paddle_ohem(thresh: float, min_kept: int, **keywords) -> As:
-    """PaddleSeg keeps min_kept - 1 pixels where thresh does not give more, and all if min_kept is above their number."""
-    if min_kept > 1000:
-        return As(ohem(thresh, min_kept, selection="ocnet", **keywords), paddle_share(thresh, min_kept))
-    convention = ohem(thresh, max(min_kept - 1, 0), **keywords)
-    return As(convention, paddle_share(thresh, min_kept), differs_in_float32=TIED)
+    """PaddleSeg keeps min_kept - 1 pixels where thresh does not give more, and all for 0 or more than there are."""
+
+    def section(g: Golden) -> dict:
+        if 0 < min_kept < int((g.labels != 255).sum()):
+            return ohem(thresh, min_kept - 1, **keywords)
+        return ohem(thresh, g.labels.numel(), selection="ocnet", **keywords)
+
+    tied = TIED if min_kept in (200, 500, 1000) else {}
+    return As(section, paddle_share(thresh, min_kept), differs_in_float32=tied)
 
 
 # In float32 the pixels tie at p next to 1. The strict < of HRNet drops all that tie with the last one, ours keeps them,

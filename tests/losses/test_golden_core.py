@@ -36,9 +36,14 @@ def peer_rounding(g: Golden) -> float:
     return max(recorded, 3e-5 * float(np.linalg.norm(g.grad))) if float32_inside(g) else recorded
 
 
-def differences(
-    goldens: list[Golden], dtype: torch.dtype = torch.float32, value_rtol: float = 1e-5, **common
-) -> tuple[int, list[str]]:
+def value_rtol(g: Golden, dtype: torch.dtype) -> float:
+    if dtype == torch.float32 or float32_inside(g):
+        return 1e-5
+    # Paddle's eps and shares are float32 in its float64 run, our class weights are float32
+    return 1e-6 if g.entry.startswith("paddleseg") else 1e-8
+
+
+def differences(goldens: list[Golden], dtype: torch.dtype = torch.float32, **common) -> tuple[int, list[str]]:
     """How many cases were compared, and a line for each that is off."""
     compared, off = 0, []
     for g in goldens:
@@ -57,8 +62,7 @@ def differences(
             continue  # the peer fails here; ours must only be finite
         compared += 1
         theirs = g.value if g.value64 is None else g.value64
-        rtol = 1e-5 if float32_inside(g) else value_rtol
-        if not abs(value - theirs) <= rtol * abs(theirs):
+        if not abs(value - theirs) <= value_rtol(g, dtype) * abs(theirs):
             off.append(f"{where}: value {value:.9g}, theirs {theirs:.9g}")
         if g.grad is None or not np.isfinite(g.grad).all() or g.case in VALUE_ONLY:
             continue
@@ -80,8 +84,7 @@ def test_small_golden_set(family):
 
 @pytest.mark.parametrize("family", CONVENTIONS)
 def test_small_golden_set_in_float64(family):
-    # Paddle and PyTorch's binary cross-entropy with smoothed labels keep float32 constants in their float64 runs
-    assert_same(*differences(goldens(family, small=True), torch.float64, 1e-7, engine="eager", method="sort"))
+    assert_same(*differences(goldens(family, small=True), torch.float64, engine="eager", method="sort"))
 
 
 @needs_shared
@@ -100,7 +103,7 @@ def test_every_loss_family_of_the_golden_files_is_known():
 @needs_shared
 @pytest.mark.parametrize("family", CONVENTIONS)
 def test_formulas_in_float64(family):
-    assert_same(*differences(goldens(family, small=False), torch.float64, 1e-7, engine="eager", method="sort"))
+    assert_same(*differences(goldens(family, small=False), torch.float64, engine="eager", method="sort"))
 
 
 @needs_shared
