@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -150,6 +151,34 @@ def test_a_failed_start_leaves_nothing(tiny, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no power"):
         train(make_config(tiny), tmp_path / "new" / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_is_not_finished_and_says_so(tiny, tmp_path, monkeypatch):
+    original = Recorder.on_train_batch_end
+
+    def interrupt(self, trainer, *args):
+        original(self, trainer, *args)
+        if trainer.global_step == 2:
+            raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Recorder, "on_train_batch_end", interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(make_config(tiny), tmp_path / "run")
+    finally:
+        # Lightning leaves the signal ignored
+        signal.signal(signal.SIGINT, handler)
+    assert [row["step"] for row in rows(tmp_path / "run", "train")] == [1, 2]
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_half_precision_trains(tiny, tmp_path):
+    tiny["precision"] = "bf16"
+    run = train(make_config(tiny), tmp_path / "run")
+    full = train(make_config(dict(tiny, precision="fp32")), tmp_path / "full")
+    assert rows(run, "train")[0]["loss"] == pytest.approx(rows(full, "train")[0]["loss"], rel=0.02)
+    assert rows(run, "train")[0]["loss"] != rows(full, "train")[0]["loss"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):

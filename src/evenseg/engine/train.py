@@ -73,12 +73,13 @@ def run(experiment: Experiment, path: Path, *, overwrite: bool = False, title: s
                 # one at a time: whole images may differ in size
                 make_loader(whole_images, 1, config.num_workers),
             )
-    except BaseException:
+    except BaseException as error:
         if recorder.steps == 0:
             folder.remove()
+        if isinstance(error, SystemExit):
+            # what Lightning makes of Ctrl+C
+            raise KeyboardInterrupt from error
         raise
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     load_best(model, path)
     write_overlays(path / "overlays", model, whole_images)
     write_json(path / "summary.json", _summary(experiment, recorder, name, module))
