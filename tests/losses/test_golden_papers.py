@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from golden_cases import REPO, SHARED, As, Golden, evaluate
-from golden_conventions import batch_or_image, loss, ohem
+from golden_conventions import ohem
+from golden_forms import batch_or_image, loss
 
 PAPERS = SHARED / "papers"
 SMALL = REPO / "tests" / "golden" / "papers.npz"
