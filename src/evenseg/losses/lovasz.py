@@ -9,8 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evenseg.statistics.ranking import RankedErrors
 
-def lovasz_from_histogram(errors_GC2K: Tensor, counts_GC2K: Tensor, peak_GC: Tensor) -> Tensor:
+
+def lovasz_from_histogram(
+    errors_GC2K: Tensor, counts_GC2K: Tensor, peak_GC: Tensor, ranked: RankedErrors | None = None
+) -> Tensor:
     """(G, C) Lovász extension from the error histogram.
 
     A bin entered from the large errors with F0 foreground and B0 background errors above it, and left with F1 and B1, gives
@@ -22,6 +26,7 @@ def lovasz_from_histogram(errors_GC2K: Tensor, counts_GC2K: Tensor, peak_GC: Ten
         errors_GC2K: sums of the errors by side and bin, smallest errors first, float64.
         counts_GC2K: their number (or weight).
         peak_GC: the largest background error.
+        ranked: errors whose exact rank is known: they get the weight of their rank instead of their bin's.
     """
     with torch.no_grad():
         n = counts_GC2K.flip(-1)
@@ -34,7 +39,16 @@ def lovasz_from_histogram(errors_GC2K: Tensor, counts_GC2K: Tensor, peak_GC: Ten
         weight_fg = (entered + left).div_(2).div_(both)
         weight = torch.stack([weight_bg, weight_fg], 2).flip(-1)
         present = G[..., 0] > 0
-    value = (errors_GC2K * torch.where(present[..., None, None], weight, 0.0)).sum((-1, -2))
+        weight = torch.where(present[..., None, None], weight, 0.0)
+    value = (errors_GC2K * weight).sum((-1, -2))
+    if ranked is not None:
+        with torch.no_grad():
+            group, cls, side, bin_ = ranked.place.clamp(min=0).unbind(1)
+            size = G[group, cls, 0]
+            union = (size + ranked.above[:, 0]).clamp(min=1)
+            exact = torch.where(side == 1, 1 / union, (size - ranked.above[:, 1]) / (union * (union + 1)))
+            correction = torch.where(ranked.place[:, 0] >= 0, exact - weight[group, cls, side, bin_], 0.0)
+        value = value.view(-1).index_add(0, group * value.shape[1] + cls, ranked.error * correction).view(value.shape)
     return value + torch.where(present, 0.0, peak_GC)
 
 

@@ -41,10 +41,12 @@ class _LovaszLoss(RegionLoss):
 
     @property
     def members(self) -> Members:
-        return Members(errors=self.method == "histogram")
+        alone = self.memory is None and not self.sync  # ranks are those of this batch on this rank
+        return Members(errors=self.method == "histogram", ranks=self.method == "histogram" and alone)
 
     def formula(self, stats: SegmentStatistics) -> Tensor:
-        return lovasz_from_histogram(*(require(getattr(stats, n), n) for n in ("errors", "error_counts", "peak")))
+        histogram = (require(getattr(stats, n), n) for n in ("errors", "error_counts", "peak"))
+        return lovasz_from_histogram(*histogram, stats.ranked)
 
     def errors(self, logits_NCP: Tensor, foreground_NCP: Tensor) -> Tensor:
         """(N, C, P) errors whose Lovász extension is taken."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evenseg.statistics.bins import hinge_bins, probability_bins
+from evenseg.statistics.ranking import RankedErrors, bin_slopes, open_bins, rank
 from evenseg.statistics.types import Members, SegmentStatistics
 
 POWER_FLOOR = 1e-7  # (-log p)^q has an infinite slope at p = 1 for q < 1: below the floor it is constant
@@ -115,7 +116,8 @@ def eager_statistics(
     if members.power:
         out["power"] = {q: total_of((-logp_NCP).clamp(min=POWER_FLOOR) ** q, y_NCP) for q in members.power}
     if members.errors:
-        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins))
+        ranks = members.ranks and pixel_weight_NP is None and not torch.compiler.is_compiling()
+        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, ranks))
     if members.pixel_nll:
         if softmax:
             out["pixel_nll"] = torch.where(y_NCP > 0, -logp_NCP * y_NCP, 0.0).sum(1)
@@ -139,7 +141,7 @@ def _focal(logp: Tensor, gamma: float) -> Tensor:
     return torch.where(inside, m.where(inside, 1.0) ** gamma * -logp, 0.0)
 
 
-def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins) -> dict:
+def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, ranks) -> dict:
     N, C, P = p_NCP.shape
     foreground = y_NCP > 0.5
     if activation == "hinge":
@@ -158,8 +160,18 @@ def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image
     counts = flat.index_add(0, index, weight.detach())
     background = torch.where(valid_NCP & ~foreground & (weight_NCP > 0), error, 0.0)
     peak_NC = background.amax(2)
+    sums, counts = sums.view(G, C, 2, num_bins), counts.view(G, C, 2, num_bins)
+    ranked = None
+    if ranks:
+        opened = open_bins(counts, bin_slopes(num_bins, activation).to(counts.device))
+        channel = torch.arange(C, device=bins.device)[None, :, None]
+        place = torch.stack([x.expand(N, C, P) for x in (torch.as_tensor(group, device=bins.device), channel, foreground, bins)], 3)
+        listed = valid_NCP & opened[place[..., 0], place[..., 1], place[..., 3]]
+        order, above = rank(error[listed], place[listed], counts)
+        ranked = RankedErrors(error[listed][order].double(), place[listed][order], above)
     return {
-        "errors": sums.view(G, C, 2, num_bins),
-        "error_counts": counts.view(G, C, 2, num_bins),
+        "errors": sums,
+        "error_counts": counts,
+        "ranked": ranked,
         "peak": (peak_NC if per_image else peak_NC.amax(0, keepdim=True)).double(),
     }

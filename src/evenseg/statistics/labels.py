@@ -15,6 +15,8 @@ def flatten_logits(logits: Tensor) -> Tensor:
         raise ValueError(f"logits must be a floating point tensor of shape (N, C, *spatial), got {got}")
     if logits.dim() < 2 or logits.shape[1] < 1:
         raise ValueError(f"logits must have shape (N, C, *spatial), got {tuple(logits.shape)}")
+    if logits.numel() == 0:
+        raise ValueError(f"logits have no pixels: shape {tuple(logits.shape)}")
     return logits.reshape(*logits.shape[:2], -1) if logits.dim() > 2 else logits[:, :, None]
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from evenseg.statistics.ranking import RankedErrors
+
 ACTIVATIONS = ("softmax", "sigmoid", "hinge")
 ENGINES = ("auto", "eager", "numba")
 DEFAULT_BINS = 4096
@@ -36,6 +38,7 @@ class Members:
         power: exponents q; sum of (-log p_c)^q where y = c.
         hits: number of pixels predicted as c, and of those predicted as c rightly.
         errors: the error histogram: counts and sums of m = |[y=c] - p_c| by class, side and bin.
+        ranks: exact ranks of the errors in those bins where the histogram would blur a Lovász gradient (with `errors`).
         pixel_nll: the map of -log p_y by pixel (by pixel and channel for sigmoid outputs).
     """
 
@@ -49,6 +52,7 @@ class Members:
     power: tuple[float, ...] = ()
     hits: bool = False
     errors: bool = False
+    ranks: bool = False
     pixel_nll: bool = False
 
     def __or__(self, other: Members) -> Members:
@@ -77,6 +81,7 @@ class SegmentStatistics:
         errors: (G, C, 2, K) sum of the errors in the bin; side 0 background, side 1 foreground; bin 0 the smallest.
         error_counts: (G, C, 2, K) number (weight) of the errors in the bin, as exact float64.
         peak: (G, C) the largest background error of a class without labels, 0 for the others.
+        ranked: errors with exact ranks; None unless `ranks`, and in statistics that were weighted, pooled, or added to others.
         pixel_nll: (N, P) for softmax, (N, C, P) for sigmoid outputs; 0 at ignored pixels.
         pixel_weight: (N, P) weight of every pixel, 0 at ignored ones; None unless `pixel_nll` was asked for.
         pixel_labels: (N, P) or (N, C, P) int64 class of every pixel, -1 at ignored ones; None unless `pixel_nll`.
@@ -102,6 +107,7 @@ class SegmentStatistics:
     errors: Tensor | None = None
     error_counts: Tensor | None = None
     peak: Tensor | None = None
+    ranked: RankedErrors | None = None
     pixel_nll: Tensor | None = None
     pixel_weight: Tensor | None = None
     pixel_labels: Tensor | None = None
@@ -113,8 +119,8 @@ class SegmentStatistics:
     )  # fmt: skip
 
     def map_sums(self, function) -> SegmentStatistics:
-        """Apply `function(name, tensor)` to every member that is a sum over pixels; `peak` is left as it is."""
-        changed: dict = {}
+        """Apply `function(name, tensor)` to every member that is a sum over pixels; `peak` stays, ranks are lost."""
+        changed: dict = {"ranked": None}
         for name in self.SUMS:
             value = getattr(self, name)
             if isinstance(value, dict):

@@ -12,9 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evenseg.statistics.bins import bin_edges
+from evenseg.statistics.bins import OCTAVES, bin_edges
 from evenseg.statistics.numba import margin, softmax, workers
 from evenseg.statistics.numba.packing import FLUSH, unpack
+from evenseg.statistics.numba.ranking import (
+    add_margin_gradient,
+    add_softmax_gradient,
+    list_margin,
+    list_softmax,
+    open_bins,
+)
+from evenseg.statistics.ranking import CAPACITY, bin_slopes, rank
 
 
 class BadLabels(ValueError):
@@ -81,6 +89,52 @@ class _Histogram:
             self.floats[:] = 0
 
 
+class _RankedList:
+    """Errors in the opened bins, found by the workers; fixed size, so that compiled graphs know its shape."""
+
+    def __init__(self, histogram: _Histogram, wanted: bool, dtype: np.dtype):
+        size = CAPACITY if wanted else 0
+        self.error, self.above = np.zeros(size), np.zeros((size, 2))
+        self.place, self.pixel = np.full((size, 4), -1, np.int64), np.zeros(size, np.int64)
+        self.histogram, self.dtype = histogram, dtype
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def opened(self) -> np.ndarray | None:
+        """(G, rows, K) bins to open, or None."""
+        counts = self.histogram.counts
+        G, R, _, K = counts.shape
+        if self.error.size == 0:
+            return None
+        opened = open_bins(counts.reshape(G * R, 2, K), bin_slopes(K, self.histogram.kind).numpy())
+        return None if opened is None else opened.reshape(G, R, K)
+
+    def collect(self, find, first: int, last: int, parts: int) -> None:
+        """Run find(a, b, error, place, pixel, count) -> count on pieces of the range, a list per worker."""
+        lists = [
+            (np.empty(CAPACITY, self.dtype), np.empty((CAPACITY, 4), np.int64), np.empty(CAPACITY, np.int64)) for _ in range(parts)
+        ]
+        used = [0] * parts
+
+        def task(k: int, a: int, b: int) -> int:
+            used[k] = find(a, b, *lists[k], used[k])
+            return 0
+
+        workers.share(task, first, last, parts)
+        self.parts += [tuple(x[:n] for x in part) for part, n in zip(lists, used)]  # type: ignore[misc]
+
+    def rank(self) -> None:
+        """Sort what was collected and count what is above each error."""
+        error, place, pixel = (np.concatenate(x) for x in zip(*self.parts))
+        by_pixel = np.argsort(pixel, kind="stable")[:CAPACITY]  # the workers' order is not reproducible
+        error, place, pixel = error[by_pixel], place[by_pixel], pixel[by_pixel]
+        order, above = rank(torch.from_numpy(error), torch.from_numpy(place), torch.from_numpy(self.histogram.counts))
+        n, at = len(order), order.numpy()
+        self.error[:n], self.place[:n], self.pixel[:n], self.above[:n] = error[at], place[at], pixel[at], above.numpy()
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return tuple(torch.from_numpy(x) for x in (self.error, self.place, self.above, self.pixel))  # type: ignore[return-value]
+
+
 def _contiguous(*tensors: Tensor) -> list[np.ndarray]:
     return [t.detach().contiguous().numpy() for t in tensors]
 
@@ -89,7 +143,9 @@ def _contiguous(*tensors: Tensor) -> list[np.ndarray]:
 def softmax_sums(
     logits: Tensor, target: Tensor, weight: Tensor, ignore: int, per_image: bool, num_bins: int, want: int,
     gammas: list[float], powers: list[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
+]:  # fmt: skip
     """Sums of a softmax over (N, C, P) logits, C >= 3; labels (N, P); weight (N, P) or empty.
 
     Returns sums (N, S, C), counts (N, 3, C), errors and error counts (G, C, 2, K), peak and its pixel (G, C), the map of
@@ -139,9 +195,32 @@ def softmax_sums(
         foreground = labels if groups > 1 else labels.sum(0, keepdims=True)
         total = np.stack([foreground.sum(1, keepdims=True) - foreground, foreground], -1)
         histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
+    ranked = _RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
+    opened = ranked.opened()
+    if opened is not None:
+        for group in range(groups):
+            lowest = np.where(opened[group].any(1), opened[group].argmax(1), num_bins)
+            if (lowest < num_bins).any():
+
+                def find(a: int, b: int, *found):
+                    return list_softmax(z, y, ignore, group, opened[group], lowest, maps[1], maps[2], a, b, block, *found)
+
+                rows = N // groups * blocks
+                ranked.collect(find, group * rows, (group + 1) * rows, parts)
+        ranked.rank()
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
-        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel, top, inv,
+        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel, top, inv, *ranked.tensors(),
+    )  # fmt: skip
+
+
+def _fake_ranked(logits: Tensor, weight: Tensor, want: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    wanted = want & softmax.WANT_RANKS and want & softmax.WANT_ERRORS and weight.shape[0] == 0
+    M = CAPACITY if wanted else 0
+    double, integer = {"dtype": torch.float64}, {"dtype": torch.int64}
+    return (
+        logits.new_empty((M,), **double), logits.new_empty((M, 4), **integer),
+        logits.new_empty((M, 2), **double), logits.new_empty((M,), **integer),
     )  # fmt: skip
 
 
@@ -158,13 +237,14 @@ def _(logits, target, weight, ignore, per_image, num_bins, want, gammas, powers)
         logits.new_empty(shape, **double), logits.new_empty(shape, **double),
         logits.new_empty((G, C), **double), logits.new_empty((G, C), dtype=torch.int64),
         logits.new_empty((N, P) if want & softmax.WANT_PIXEL else (0, 0)), logits.new_empty((N, P)), logits.new_empty((N, P)),
+        *_fake_ranked(logits, weight, want),
     )  # fmt: skip
 
 
 @torch.library.custom_op("evenseg::softmax_sums_backward", mutates_args=(), device_types="cpu")
 def softmax_sums_backward(
-    grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, logits: Tensor, target: Tensor,
-    weight: Tensor, peak_at: Tensor, top: Tensor, inv: Tensor, ignore: int, num_bins: int, want: int,
+    grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, grad_ranked: Tensor, logits: Tensor,
+    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor, top: Tensor, inv: Tensor, ignore: int, num_bins: int, want: int,
     gammas: list[float], powers: list[float],
 ) -> Tensor:  # fmt: skip
     """Gradient of `softmax_sums` with respect to the logits."""
@@ -191,23 +271,24 @@ def softmax_sums_backward(
         n, i = divmod(int(peak_at[g, c]), P)
         p = np.exp(z[n, :, i] - top_NP[n, i]) * inv_NP[n, i]
         out[n, :, i] += float(grad_peak[g, c]) * p[c] * ((np.arange(C) == c) - p)
+    add_softmax_gradient(z, top_NP, inv_NP, *_contiguous(grad_ranked, place, listed), out)
     return grad
 
 
 @softmax_sums_backward.register_fake
-def _(grad_sums, grad_errors, grad_peak, grad_pixel, logits, *rest):
+def _(grad_sums, grad_errors, grad_peak, grad_pixel, grad_ranked, logits, *rest):
     return logits.new_empty(logits.shape)
 
 
 def _softmax_setup(ctx, inputs, output) -> None:
     logits, target, weight, ctx.ignore, ctx.per_image, ctx.num_bins, ctx.want, ctx.gammas, ctx.powers = inputs
-    ctx.save_for_backward(logits, target, weight, output[5], output[7], output[8])
+    ctx.save_for_backward(logits, target, weight, output[5], output[10], output[12], output[7], output[8])
 
 
-def _softmax_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel, g_top, g_inv):
-    logits, target, weight, peak_at, top, inv = ctx.saved_tensors
+def _softmax_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel, g_top, g_inv, g_ranked, *_):
+    logits, target, weight, peak_at, place, listed, top, inv = ctx.saved_tensors
     grad = softmax_sums_backward(
-        g_sums, g_errors, g_peak, g_pixel, logits, target, weight, peak_at, top, inv,
+        g_sums, g_errors, g_peak, g_pixel, g_ranked, logits, target, weight, peak_at, place, listed, top, inv,
         ctx.ignore, ctx.num_bins, ctx.want, ctx.gammas, ctx.powers,
     )  # fmt: skip
     return grad, None, None, None, None, None, None, None, None
@@ -220,7 +301,7 @@ softmax_sums.register_autograd(_softmax_backward, setup_context=_softmax_setup)
 def margin_sums(
     logits: Tensor, target: Tensor, weight: Tensor, positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int,
     per_image: bool, num_bins: int, want: int, gammas: list[float], powers: list[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Sums by side of rows of margins over (N, C, P) logits; labels (N, R or 1, P); weight (N, P) or empty.
 
     Returns sums (N, R, 2, S), counts (N, R, 2, 2), errors and error counts (G, R, 2, K), peak and its pixel (G, R, 2) and
@@ -267,9 +348,23 @@ def margin_sums(
     if errors and not weighted:
         total = counts[..., margin.PIXELS] if groups > 1 else counts[..., margin.PIXELS].sum(0, keepdims=True)
         histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
+    ranked = _RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
+    opened = ranked.opened()
+    if opened is not None:
+        limit, per_octave = (1 << OCTAVES) - 1, num_bins // OCTAVES
+        for group in range(groups):
+
+            def find(a: int, b: int, *found):
+                return list_margin(
+                    z, pair, y, positive_np, ignore, labels_to, hinge, group, opened[group], a, b, block, limit, per_octave, *found
+                )
+
+            rows = N * R // groups * blocks
+            ranked.collect(find, group * rows, (group + 1) * rows, parts)
+        ranked.rank()
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
-        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel,
+        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel, *ranked.tensors(),
     )  # fmt: skip
 
 
@@ -286,14 +381,14 @@ def _(logits, target, weight, positive, labels_to, pair, hinge, ignore, per_imag
         logits.new_empty((N, R, 2, S), **double), logits.new_empty((N, R, 2, 2), dtype=torch.int64),
         logits.new_empty(shape, **double), logits.new_empty(shape, **double),
         logits.new_empty((G, R, 2), **double), logits.new_empty((G, R, 2), dtype=torch.int64),
-        logits.new_empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0)),
+        logits.new_empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0)), *_fake_ranked(logits, weight, want),
     )  # fmt: skip
 
 
 @torch.library.custom_op("evenseg::margin_sums_backward", mutates_args=(), device_types="cpu")
 def margin_sums_backward(
-    grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, logits: Tensor, target: Tensor,
-    weight: Tensor, peak_at: Tensor, positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int, num_bins: int,
+    grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, grad_ranked: Tensor, logits: Tensor,
+    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor, positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int, num_bins: int,
     want: int, gammas: list[float], powers: list[float],
 ) -> Tensor:  # fmt: skip
     """Gradient of `margin_sums` with respect to the logits."""
@@ -328,11 +423,12 @@ def margin_sums_backward(
         out[n, 1 if pair else r, i] += slope
         if pair:
             out[n, 0, i] -= slope
+    add_margin_gradient(z, pair, hinge, *_contiguous(grad_ranked, place, listed), out)
     return grad
 
 
 @margin_sums_backward.register_fake
-def _(grad_sums, grad_errors, grad_peak, grad_pixel, logits, *rest):
+def _(grad_sums, grad_errors, grad_peak, grad_pixel, grad_ranked, logits, *rest):
     return logits.new_empty(logits.shape)
 
 
@@ -340,12 +436,12 @@ def _margin_setup(ctx, inputs, output) -> None:
     logits, target, weight = inputs[:3]
     ctx.options = inputs[3:8]  # positive, labels_to, pair, hinge, ignore
     ctx.bins = inputs[9:]  # num_bins, want, gammas, powers
-    ctx.save_for_backward(logits, target, weight, output[5])
+    ctx.save_for_backward(logits, target, weight, output[5], output[8], output[10])
 
 
-def _margin_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel):
-    logits, target, weight, peak_at = ctx.saved_tensors
-    grad = margin_sums_backward(g_sums, g_errors, g_peak, g_pixel, logits, target, weight, peak_at, *ctx.options, *ctx.bins)
+def _margin_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel, g_ranked, *_):
+    tensors = ctx.saved_tensors  # logits, target, weight, peak_at, place, listed
+    grad = margin_sums_backward(g_sums, g_errors, g_peak, g_pixel, g_ranked, *tensors, *ctx.options, *ctx.bins)
     return (grad, *[None] * 12)
 
 

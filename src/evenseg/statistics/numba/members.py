@@ -7,6 +7,7 @@ from torch import Tensor
 
 from evenseg.statistics.numba import margin, softmax
 from evenseg.statistics.numba.engine import margin_sums, softmax_sums
+from evenseg.statistics.ranking import RankedErrors
 from evenseg.statistics.types import Members, SegmentStatistics
 
 
@@ -15,6 +16,7 @@ def _want(members: Members) -> int:
         "prob": softmax.WANT_PROB, "prob_sq": softmax.WANT_PROB_SQ, "overlap": softmax.WANT_OVERLAP,
         "product": softmax.WANT_OVERLAP, "nll": softmax.WANT_NLL, "nll_all": softmax.WANT_NLL_ALL,
         "hits": softmax.WANT_HITS, "errors": softmax.WANT_ERRORS, "pixel_nll": softmax.WANT_PIXEL,
+        "ranks": softmax.WANT_RANKS,
     }  # fmt: skip
     if members.nll_all:  # two channels: the other class's -log p is the own one's plus the margin
         bits["nll_all"] |= softmax.WANT_NLL
@@ -53,8 +55,23 @@ def numba_statistics(
     return _margin_members(raw, members, per_image, pixel_weight_NP is not None, pair)
 
 
+def _ranked(raw: list[Tensor], pair: bool | None) -> RankedErrors | None:
+    """The list of ranked errors, without its unused end; in a two-class softmax it serves both classes."""
+    error, place, above, _ = raw
+    if error.numel() == 0:
+        return None
+    if not torch.compiler.is_compiling():
+        used = int((place[:, 0] >= 0).sum())
+        error, place, above = error[:used], place[:used], above[:used]
+    if pair:
+        mirrored = torch.stack([place[:, 0], place[:, 1], 1 - place[:, 2], place[:, 3]], 1)
+        place = torch.stack([place[:, 0], place[:, 1] + 1, place[:, 2], place[:, 3]], 1)
+        error, place, above = torch.cat([error, error]), torch.cat([place, mirrored]), torch.cat([above, above.flip(1)])
+    return RankedErrors(error, place.detach(), above.detach())
+
+
 def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> SegmentStatistics:
-    sums_NSC, counts_N3C, errors, error_counts, peak, _, pixel, _, _ = raw
+    sums_NSC, counts_N3C, errors, error_counts, peak, _, pixel, _, _, *ranked = raw
     error_counts = error_counts.detach()  # counts carry no gradient
     if not per_image:
         sums_NSC, counts_N3C = sums_NSC.sum(0, keepdim=True), counts_N3C.sum(0, keepdim=True)
@@ -88,12 +105,13 @@ def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> 
         errors=errors if members.errors else None,
         error_counts=error_counts if members.errors else None,
         peak=peak if members.errors else None,
+        ranked=_ranked(ranked, None),
         pixel_nll=pixel if members.pixel_nll else None,
     )
 
 
 def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair: bool) -> SegmentStatistics:
-    sums_NR2S, counts_NR22, errors, error_counts, peak, _, pixel = raw
+    sums_NR2S, counts_NR22, errors, error_counts, peak, _, pixel, *ranked = raw
     error_counts = error_counts.detach()  # counts carry no gradient
     if not per_image:
         sums_NR2S, counts_NR22 = sums_NR2S.sum(0, keepdim=True), counts_NR22.sum(0, keepdim=True)
@@ -144,5 +162,6 @@ def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair
         errors=errors if members.errors else None,
         error_counts=error_counts if members.errors else None,
         peak=by_class(peak[:, :, 1], peak[:, :, 0]) if members.errors else None,
+        ranked=_ranked(ranked, pair),
         pixel_nll=(pixel[:, 0] if pair else pixel) if members.pixel_nll else None,
     )
