@@ -80,6 +80,7 @@ class StatisticLoss(nn.Module):
     soft_labels: ClassVar[bool] = False
     default_mode: ClassVar[str] = "multiclass"
     default_classes: ClassVar[str] = "present"
+    pixel_mean: ClassVar[bool] = False  # a mean over pixels, not over classes
     _maps: ClassVar[bool] = False  # whether reduction="none" gives one value per pixel
     num_bins: int | None = None
     weight: Tensor | None
@@ -94,6 +95,10 @@ class StatisticLoss(nn.Module):
         self.ignore_index = label("ignore_index", common.get("ignore_index", 255))
         self.per_image = flag("per_image", common.get("per_image", False))
         self.classes = class_selection(common.get("classes", self.default_classes))
+        if self.pixel_mean and not isinstance(self.classes, str):
+            raise ValueError(
+                f"{type(self).__name__} is a mean over pixels: classes={list(self.classes)} does not apply; use weight to leave classes out"
+            )
         self.reduction = one_of("reduction", common.get("reduction", "mean"), REDUCTIONS)
         self.sync = flag("sync", common.get("sync", False))
         self.engine = one_of("engine", common.get("engine", "auto"), ENGINES)
@@ -177,6 +182,7 @@ class StatisticLoss(nn.Module):
 class PixelLoss(StatisticLoss):
     """Losses that are means over pixels: a numerator and a denominator per group."""
 
+    pixel_mean = True
     _maps = True
 
     def sums(self, stats: SegmentStatistics) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,8 +45,8 @@ def build_single_loss(
     name = options.pop("type", None)
     if name is None:
         raise LossConfigError(path, f"has no 'type'; {nearest('', LOSSES)}")
-    if name not in LOSSES:
-        raise LossConfigError(f"{path}.type", f"unknown loss {name!r}; {nearest(name, LOSSES)}")
+    if not isinstance(name, str) or name not in LOSSES:
+        raise LossConfigError(f"{path}.type", f"unknown loss {name!r}; {nearest(str(name), LOSSES)}")
     cls = LOSSES[name]
     allowed = {"losses", "coef"} if cls is MixedLoss else keywords(cls)
     for key in options:
@@ -66,7 +67,7 @@ def build_single_loss(
     try:
         loss = cls(**options)
     except (ValueError, TypeError) as error:
-        culprit = next((k for k in options if str(error).startswith((k, f"{k} "))), None)
+        culprit = next((k for k in options if re.match(rf"{re.escape(k)}\b", str(error))), None)
         raise LossConfigError(f"{path}.{culprit}" if culprit else path, str(error)) from error
     if num_classes is not None and isinstance(loss, StatisticLoss):
         _check_against_classes(loss, num_classes, path)
@@ -78,6 +79,12 @@ def _check_against_classes(loss: StatisticLoss, num_classes: int, path: str) -> 
         expected = loss.weight_length(1 if loss.mode == "binary" else num_classes)
         if loss.weight.numel() != expected:
             raise LossConfigError(f"{path}.weight", f"has {loss.weight.numel()} entries, {expected} are needed for {num_classes} classes")
+    channels = 1 if loss.mode == "binary" else num_classes
+    for name in ("alpha", "pos_weight", "frequencies"):
+        values = getattr(loss, name, None)
+        allowed = (channels,) if name == "frequencies" else (1, channels)
+        if isinstance(values, Tensor) and values.numel() not in allowed:
+            raise LossConfigError(f"{path}.{name}", f"has {values.numel()} entries, {channels} are needed for {num_classes} classes")
     if not isinstance(loss.classes, str) and max(loss.classes) >= (1 if loss.mode == "binary" else num_classes):
         raise LossConfigError(f"{path}.classes", f"{list(loss.classes)} does not fit {num_classes} classes")
     if loss.mode == "binary" and num_classes != 2:

@@ -135,6 +135,9 @@ class MixedLoss(nn.Module):
         return passes
 
     def forward(self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None, **context: Any) -> Tensor:
+        for name, value in (("logits", logits), ("target", target)):
+            if not isinstance(value, Tensor):
+                raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
         values: dict[int, Tensor] = {}
         two_channels = logits.dim() > 1 and logits.shape[1] == 2 and not target.is_floating_point()
         for p in self.passes(two_channels):

@@ -27,6 +27,8 @@ def amount(name: str, value: int | float) -> int | float:
 class _SelectiveCrossEntropyLoss(StatisticLoss):
     """Cross-entropy over a selection of the pixels; the subclasses select."""
 
+    pixel_mean = True
+
     def __init__(self, *, weight_normalization: bool = False, **common: Unpack[CommonOptions]):
         super().__init__(**common)
         self.weight_normalization = flag("weight_normalization", weight_normalization)
