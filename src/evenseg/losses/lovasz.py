@@ -13,7 +13,7 @@ from evenseg.statistics.ranking import RankedErrors
 
 
 def lovasz_from_histogram(
-    errors_GC2K: Tensor, counts_GC2K: Tensor, peak_GC: Tensor, ranked: RankedErrors | None = None
+    errors_GC2K: Tensor, counts_GC2K: Tensor, labels_GC: Tensor, peak_GC: Tensor, ranked: RankedErrors | None = None
 ) -> Tensor:
     """(G, C) Lovász extension from the error histogram.
 
@@ -24,7 +24,8 @@ def lovasz_from_histogram(
 
     Args:
         errors_GC2K: sums of the errors by side and bin, smallest errors first, float64.
-        counts_GC2K: their number (or weight).
+        counts_GC2K: their number (or weight). Errors of exactly 0 may be left out: nothing ranks below them.
+        labels_GC: G, the number (or weight) of the pixels labelled with the class.
         peak_GC: the largest background error.
         ranked: errors whose exact rank is known: they get the weight of their rank instead of their bin's.
     """
@@ -32,7 +33,7 @@ def lovasz_from_histogram(
         n = counts_GC2K.flip(-1)
         after = n.cumsum(-1)
         b1, f1 = after[:, :, 0], after[:, :, 1]
-        G = f1[:, :, -1:]
+        G = labels_GC[..., None].to(n.dtype)
         left, entered = G + b1, G + b1 - n[:, :, 0]
         both = (entered * left).clamp_(min=1e-300)
         weight_bg = (G - f1 + n[:, :, 1] / 2) / both

@@ -20,7 +20,7 @@ class LovaszHingeLoss(_LovaszLoss):
 
     Args:
         method: "histogram" (default) or "sort" (exact).
-        num_bins: bins of the histogram. Hinge errors are unbounded: bins cover 1 + m by powers of two, num_bins/16 each.
+        num_bins: half of it is the number of bins of m in [0, 1), [1, 3), [3, 7) ... [127, 255]: hinge errors are unbounded.
         **common: see :class:`evenseg.losses.base.RegionLoss`. mode "binary" (default) or "multilabel" (mean over channels).
             classes="all" by default: an image without foreground costs its largest error, as in the authors' code;
             "present" leaves such images out. per_image is False by default; the authors' default is True.

@@ -33,7 +33,7 @@ class _LovaszLoss(RegionLoss):
     ):
         super().__init__(absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common)
         self.method = one_of("method", method, ("histogram", "sort"))
-        self.num_bins = check_bins(num_bins, self.activation)
+        self.num_bins = check_bins(num_bins)
         if self.method == "sort" and self.memory is not None:
             raise ValueError("memory needs method='histogram': sorted errors of earlier batches cannot be added")
         if self.method == "sort" and self.sync:
@@ -45,8 +45,8 @@ class _LovaszLoss(RegionLoss):
         return Members(errors=self.method == "histogram", ranks=self.method == "histogram" and alone)
 
     def formula(self, stats: SegmentStatistics) -> Tensor:
-        histogram = (require(getattr(stats, n), n) for n in ("errors", "error_counts", "peak"))
-        return lovasz_from_histogram(*histogram, stats.ranked)
+        errors, counts, peak = (require(getattr(stats, n), n) for n in ("errors", "error_counts", "peak"))
+        return lovasz_from_histogram(errors, counts, stats.labels, peak, stats.ranked)
 
     def errors(self, logits_NCP: Tensor, foreground_NCP: Tensor) -> Tensor:
         """(N, C, P) errors whose Lovász extension is taken."""

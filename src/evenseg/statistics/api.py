@@ -8,7 +8,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from evenseg.statistics.bins import check_bins
+from evenseg.statistics.bins import check_bins, histogram_size
 from evenseg.statistics.eager import eager_statistics
 from evenseg.statistics.labels import (
     NO_IGNORE,
@@ -51,7 +51,7 @@ def segment_statistics(
         activation: "softmax"; "sigmoid" (labels of several channels count as one-vs-rest); "hinge": as sigmoid, but the
             histogram holds hinge errors max(0, 1 - (2y-1) logit).
         per_image: one group per image instead of one for the batch.
-        num_bins: bins of the error histogram, a multiple of 16.
+        num_bins: bins of the error histogram, a multiple of 16; hinge errors get four times as many.
         ignore_index: label left out everywhere, or None.
         pixel_weight: (N, *spatial) non-negative weights of the pixels; all sums and counts are weighted.
         sync: under torch.distributed, sum over the ranks too, with gradients scaled so that the averaging of
@@ -80,7 +80,7 @@ def segment_statistics(
         raise ValueError("a softmax over one channel is constant; use mode='binary' for a single logit")
     flat = flatten_target(target, logits, activation)
     weight_NP = _flatten_weight(pixel_weight, logits)
-    check_bins(num_bins, activation)
+    num_bins = histogram_size(check_bins(num_bins), activation)
     name, _ = choose_engine(logits_NCP, flat, engine)
     if logits_NCP.dtype in (torch.float16, torch.bfloat16):
         logits_NCP = logits_NCP.float()

@@ -1,21 +1,28 @@
 """Error -> histogram bin, one definition for every engine.
 
 Probability errors lie in [0, 1] and are binned evenly. Hinge errors m >= 0 are unbounded: they are binned by the leading
-bits of the float 1 + m, that is OCTAVES powers of two with K / OCTAVES even bins each. The map is monotone, fixed (so
-that histograms of different batches and ranks can be added) and fine where errors matter (width OCTAVES/K up to m = 1).
+bits of the float 1 + m, that is OCTAVES powers of two, each cut evenly. The map is monotone, fixed (so that histograms of
+different batches and ranks can be added) and fine where errors matter. Hinge errors get HINGE_FACTOR times as many bins:
+they spread over more than [0, 1], and the order inside a bin is lost (measured: 4096 bins blur the gradient by 0.3-0.7 %).
 """
 
 import torch
 from torch import Tensor
 
-OCTAVES = 16  # 1 + m up to 2^16; what lies beyond shares the last bin
+OCTAVES = 8  # 1 + m up to 2^8; what lies beyond shares the last bin
+HINGE_FACTOR = 4
 
 
-def check_bins(num_bins: int, activation: str) -> int:
+def check_bins(num_bins: int) -> int:
     """ValueError unless `num_bins` is usable: a multiple of 16 between 16 and 16384."""
-    if isinstance(num_bins, bool) or not isinstance(num_bins, int) or not 16 <= num_bins <= 16384 or num_bins % OCTAVES:
-        raise ValueError(f"num_bins must be a multiple of {OCTAVES} between 16 and 16384, got {num_bins!r}")
+    if isinstance(num_bins, bool) or not isinstance(num_bins, int) or not 16 <= num_bins <= 16384 or num_bins % 16:
+        raise ValueError(f"num_bins must be a multiple of 16 between 16 and 16384, got {num_bins!r}")
     return num_bins
+
+
+def histogram_size(num_bins: int, activation: str) -> int:
+    """K, the number of bins that a histogram with `num_bins` has."""
+    return num_bins * HINGE_FACTOR if activation == "hinge" else num_bins
 
 
 def probability_bins(error: Tensor, num_bins: int) -> Tensor:

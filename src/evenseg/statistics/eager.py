@@ -117,7 +117,7 @@ def eager_statistics(
         out["power"] = {q: total_of((-logp_NCP).clamp(min=POWER_FLOOR) ** q, y_NCP) for q in members.power}
     if members.errors:
         ranks = members.ranks and pixel_weight_NP is None and not torch.compiler.is_compiling()
-        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, ranks))
+        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, out["labels"] if ranks else None))
     if members.pixel_nll:
         if softmax:
             out["pixel_nll"] = torch.where(y_NCP > 0, -logp_NCP * y_NCP, 0.0).sum(1)
@@ -141,7 +141,7 @@ def _focal(logp: Tensor, gamma: float) -> Tensor:
     return torch.where(inside, m.where(inside, 1.0) ** gamma * -logp, 0.0)
 
 
-def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, ranks) -> dict:
+def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, labels_to_rank) -> dict:
     N, C, P = p_NCP.shape
     foreground = y_NCP > 0.5
     if activation == "hinge":
@@ -153,6 +153,8 @@ def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image
     G = N if per_image else 1
     group = torch.arange(N, device=bins.device)[:, None, None] if per_image else 0
     row = (group * C + torch.arange(C, device=bins.device)[None, :, None]) * 2 + foreground
+    if activation == "hinge":
+        valid_NCP = valid_NCP & (error.detach() > 0)  # nothing ranks below a zero
     index = (row * num_bins + bins)[valid_NCP]
     flat = torch.zeros(G * C * 2 * num_bins, dtype=torch.float64, device=bins.device)
     weight = weight_NCP[valid_NCP].double()
@@ -162,8 +164,8 @@ def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image
     peak_NC = background.amax(2)
     sums, counts = sums.view(G, C, 2, num_bins), counts.view(G, C, 2, num_bins)
     ranked = None
-    if ranks:
-        opened = open_bins(counts, bin_slopes(num_bins, activation).to(counts.device))
+    if labels_to_rank is not None:
+        opened = open_bins(counts, labels_to_rank, bin_slopes(num_bins, activation).to(counts.device))
         channel = torch.arange(C, device=bins.device)[None, :, None]
         place = torch.stack([x.expand(N, C, P) for x in (torch.as_tensor(group, device=bins.device), channel, foreground, bins)], 3)
         listed = valid_NCP & opened[place[..., 0], place[..., 1], place[..., 3]]

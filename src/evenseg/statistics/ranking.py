@@ -47,18 +47,19 @@ def bin_slopes(num_bins: int, activation: str) -> Tensor:
     return middle * (1 - middle)
 
 
-def steepness(counts: Tensor, slope_K: Tensor) -> tuple[Tensor, Tensor]:
+def steepness(counts: Tensor, size: Tensor, slope_K: Tensor) -> tuple[Tensor, Tensor]:
     """(..., K) estimated squared gradient error of every bin, and (...) squared gradient of every row.
 
     Args:
         counts: (..., 2, K) errors by side and bin.
+        size: (...) number of foreground pixels G.
         slope_K: (K,) d error/d logit in the middle of every bin.
     """
     n = counts.flip(-1)
     after = n.cumsum(-1)
     before = after - n
     b0, f0, b1, f1 = before[..., 0, :], before[..., 1, :], after[..., 0, :], after[..., 1, :]
-    G = f1[..., -1:]
+    G = size[..., None].to(n.dtype)
     s = slope_K.flip(0) ** 2
     enter, leave = (G + b0).clamp(min=1e-300), (G + b1).clamp(min=1e-300)
     bg0, bg1 = (G - f0) / (enter * (enter + 1)), (G - f1) / (leave * (leave + 1))
@@ -70,9 +71,11 @@ def steepness(counts: Tensor, slope_K: Tensor) -> tuple[Tensor, Tensor]:
     return loss.flip(-1), torch.where(G[..., 0] > 0, energy.sum(-1), 0.0)
 
 
-def open_bins(counts_GC2K: Tensor, slope_K: Tensor) -> Tensor:
+def open_bins(counts_GC2K: Tensor, labels_GC: Tensor, slope_K: Tensor) -> Tensor:
     """(G, C, K) bool: the bins whose pixels are to be ranked exactly."""
-    loss, energy = steepness(counts_GC2K, slope_K)
+    loss, energy = steepness(counts_GC2K, labels_GC, slope_K)
+    # too many to list, or errors that hardly differ: they stay as they are
+    loss = torch.where(counts_GC2K.sum(2) <= CAPACITY, loss, 0.0)
     flat, goal = loss.reshape(-1), TOLERANCE**2 * energy.sum()
     worst, order = flat.topk(min(CAPACITY, flat.numel()))
     left = flat.sum() - worst.cumsum(0) + worst  # what is left before opening this one

@@ -79,7 +79,7 @@ class SegmentStatistics:
         focal, focal_rest, power: {exponent: (G, C)}.
         predicted, hits: (G, C).
         errors: (G, C, 2, K) sum of the errors in the bin; side 0 background, side 1 foreground; bin 0 the smallest.
-        error_counts: (G, C, 2, K) number (weight) of the errors in the bin, as exact float64.
+        error_counts: (G, C, 2, K) number (weight) of the errors in the bin, as exact float64; hinge errors of 0 are left out.
         peak: (G, C) the largest background error of a class without labels, 0 for the others.
         ranked: errors with exact ranks; None unless `ranks`, and in statistics that were weighted, pooled, or added to others.
         pixel_nll: (N, P) for softmax, (N, C, P) for sigmoid outputs; 0 at ignored pixels.

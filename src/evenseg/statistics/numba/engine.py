@@ -99,13 +99,11 @@ class _RankedList:
         self.histogram, self.dtype = histogram, dtype
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def opened(self) -> np.ndarray | None:
-        """(G, rows, K) bins to open, or None."""
+    def opened(self, size: np.ndarray) -> np.ndarray | None:
+        """(G, rows, K) bins to open, given the number of foreground pixels (G, rows); or None."""
         counts = self.histogram.counts
         G, R, _, K = counts.shape
-        if self.error.size == 0:
-            return None
-        opened = open_bins(counts.reshape(G * R, 2, K), bin_slopes(K, self.histogram.kind).numpy())
+        opened = open_bins(counts.reshape(G * R, 2, K), size.reshape(-1).astype(np.float64), bin_slopes(K, self.histogram.kind).numpy())
         return None if opened is None else opened.reshape(G, R, K)
 
     def collect(self, find, first: int, last: int, parts: int) -> None:
@@ -196,7 +194,7 @@ def softmax_sums(
         total = np.stack([foreground.sum(1, keepdims=True) - foreground, foreground], -1)
         histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
     ranked = _RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
-    opened = ranked.opened()
+    opened = ranked.opened(foreground) if ranked.error.size else None
     if opened is not None:
         for group in range(groups):
             lowest = np.where(opened[group].any(1), opened[group].argmax(1), num_bins)
@@ -304,7 +302,7 @@ def margin_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Sums by side of rows of margins over (N, C, P) logits; labels (N, R or 1, P); weight (N, P) or empty.
 
-    Returns sums (N, R, 2, S), counts (N, R, 2, 2), errors and error counts (G, R, 2, K), peak and its pixel (G, R, 2) and
+    Returns sums (N, R, 2, S), counts (N, R, 2, 3), errors and error counts (G, R, 2, K), peak and its pixel (G, R, 2) and
     the map of -log p (N, R, P).
     """
     z, y, w = _contiguous(logits, target, weight)
@@ -317,7 +315,7 @@ def margin_sums(
     parts = workers.count(z.size)
     groups = N if per_image and errors else 1
     S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
-    sums, counts = np.zeros((parts, N, R, 2, S)), np.zeros((parts, N, R, 2, 2), np.int64)
+    sums, counts = np.zeros((parts, N, R, 2, S)), np.zeros((parts, N, R, 2, margin.COUNT_SLOTS), np.int64)
     histogram = _Histogram(groups, R, num_bins, "hinge" if hinge else "softmax", errors, weighted or hinge, parts)
     peak, peak_at = np.zeros((groups, R, 2)), np.zeros((groups, R, 2), np.int64)
     part_peak, part_at = np.zeros((parts, R, 2), z.dtype), np.zeros((parts, R, 2), np.int64)
@@ -346,10 +344,11 @@ def margin_sums(
         raise BadLabels
     sums, counts = sums.sum(0), counts.sum(0)
     if errors and not weighted:
-        total = counts[..., margin.PIXELS] if groups > 1 else counts[..., margin.PIXELS].sum(0, keepdims=True)
-        histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
+        grouped = counts if groups > 1 else counts.sum(0, keepdims=True)
+        total = grouped[..., margin.PIXELS]
+        histogram.counts[..., 0] = total - grouped[..., margin.ZEROS] - histogram.counts[..., 1:].sum(-1)
     ranked = _RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
-    opened = ranked.opened()
+    opened = ranked.opened(total[..., 1]) if ranked.error.size else None
     if opened is not None:
         limit, per_octave = (1 << OCTAVES) - 1, num_bins // OCTAVES
         for group in range(groups):
@@ -378,7 +377,7 @@ def _(logits, target, weight, positive, labels_to, pair, hinge, ignore, per_imag
     S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
     shape = (G if errors else 0, R, 2, num_bins)
     return (
-        logits.new_empty((N, R, 2, S), **double), logits.new_empty((N, R, 2, 2), dtype=torch.int64),
+        logits.new_empty((N, R, 2, S), **double), logits.new_empty((N, R, 2, margin.COUNT_SLOTS), dtype=torch.int64),
         logits.new_empty(shape, **double), logits.new_empty(shape, **double),
         logits.new_empty((G, R, 2), **double), logits.new_empty((G, R, 2), dtype=torch.int64),
         logits.new_empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0)), *_fake_ranked(logits, weight, want),

@@ -15,13 +15,13 @@ from evenseg.statistics.numba.scalar import OPTIONS, bits_of, exp, log1p, power
 from evenseg.statistics.numba.softmax import POWER_FLOOR, WANT_ERRORS, WANT_HITS, WANT_NLL, WANT_NLL_ALL, WANT_PIXEL
 
 MISS, MISS_SQ, NLL, MARGIN, FIXED_SLOTS = 0, 1, 2, 3, 4  # sums by side; focal and power sums follow, then weights and weighted hits
-PIXELS, HITS, COUNT_SLOTS = 0, 1, 2  # counts by side
+PIXELS, HITS, ZEROS, COUNT_SLOTS = 0, 1, 2, 3  # counts by side; ZEROS: hinge errors of 0, which no histogram counts
 
 
 @nb.njit(**OPTIONS)
 def forward(
     z_NCP, pair, y_NRP, weight_NP, weighted, positive_R, ignore, labels_to, hinge, first, last, block, K, want, gammas, powers,
-    sums_NR2S, counts_NR22, packed_R2K, total_R2, whist_2R2K, peak_R2, peak_at_R2, pixel_NRP,
+    sums_NR2S, counts_NR23, packed_R2K, total_R2, whist_2R2K, peak_R2, peak_at_R2, pixel_NRP,
 ):  # fmt: skip
     """Statistics of the blocks first..last-1 of rows (image, channel). Returns the number of pixels with a bad label.
 
@@ -84,8 +84,8 @@ def forward(
             for i in range(L):
                 right_bg += side[i] == 0 and u[i] <= zero
                 right_fg += side[i] == 1 and u[i] > zero
-            counts_NR22[n, r, 0, HITS] += right_bg
-            counts_NR22[n, r, 1, HITS] += right_fg
+            counts_NR23[n, r, 0, HITS] += right_bg
+            counts_NR23[n, r, 1, HITS] += right_fg
         for i in range(L):
             v = u[i] if side[i] == 1 else -u[i]
             u[i] = v if side[i] >= 0 else zero  # whatever stands under an ignored pixel must not count
@@ -108,8 +108,8 @@ def forward(
             sums_NR2S[n, r, 1, last_slot - 1] += total_fg
             sums_NR2S[n, r, 0, last_slot] += hit_bg
             sums_NR2S[n, r, 1, last_slot] += hit_fg
-        counts_NR22[n, r, 0, PIXELS] += on_count - fg_count
-        counts_NR22[n, r, 1, PIXELS] += fg_count
+        counts_NR23[n, r, 0, PIXELS] += on_count - fg_count
+        counts_NR23[n, r, 1, PIXELS] += fg_count
         a, b, c, d = zero, zero, zero, zero
         for i in range(L):
             tail = exp(-abs(u[i]))
@@ -196,10 +196,17 @@ def forward(
         else:
             for i in range(L):
                 code[i] = np.int32(error[i] * scale)
+        if hinge:
+            none_bg, none_fg = 0, 0
+            for i in range(L):
+                none_bg += (side[i] == 0) & (error[i] == zero)
+                none_fg += (side[i] == 1) & (error[i] == zero)
+            counts_NR23[n, r, 0, ZEROS] += none_bg
+            counts_NR23[n, r, 1, ZEROS] += none_fg
         if weighted or top > limit:
             for i in range(L):
                 k = side[i]
-                if k >= 0:
+                if k >= 0 and not (hinge and error[i] == zero):
                     q = min(code[i] >> RESIDUAL, np.int32(K - 1))
                     v = fg[i] if k == 1 else on[i]
                     whist_2R2K[0, r, k, q] += v

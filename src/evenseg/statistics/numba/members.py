@@ -111,14 +111,14 @@ def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> 
 
 
 def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair: bool) -> SegmentStatistics:
-    sums_NR2S, counts_NR22, errors, error_counts, peak, _, pixel, *ranked = raw
+    sums_NR2S, counts_NR23, errors, error_counts, peak, _, pixel, *ranked = raw
     error_counts = error_counts.detach()  # counts carry no gradient
     if not per_image:
-        sums_NR2S, counts_NR22 = sums_NR2S.sum(0, keepdim=True), counts_NR22.sum(0, keepdim=True)
+        sums_NR2S, counts_NR23 = sums_NR2S.sum(0, keepdim=True), counts_NR23.sum(0, keepdim=True)
     S = sums_NR2S.shape[3]
-    pixels_NR2 = counts_NR22[..., margin.PIXELS]
+    pixels_NR2 = counts_NR23[..., margin.PIXELS]
     n_NR2 = sums_NR2S[..., S - 2].detach() if weighted else pixels_NR2
-    hits_NR2 = sums_NR2S[..., S - 1].detach() if weighted else counts_NR22[..., margin.HITS]
+    hits_NR2 = sums_NR2S[..., S - 1].detach() if weighted else counts_NR23[..., margin.HITS]
 
     def by_class(of_background: Tensor, of_foreground: Tensor) -> Tensor:
         """Two softmax channels: classes 0 and 1 from the two sides of the one row; else the foreground class of each row."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from evenseg.statistics.numba.scalar import OPTIONS
 
-RESIDUAL = 16
+RESIDUAL = 14
 SHIFT = 40
 SPREAD = 8  # unused counters beside the bins: errors of the uncounted lowest bin go there, spread against stalls
-FLUSH = 1 << 22  # most pixels a worker may pack before unpacking; 2^24 would overflow the sum
+FLUSH = 1 << 22  # most pixels a worker may pack before unpacking; 2^26 would overflow the sum
 
 
 @nb.njit(**OPTIONS)

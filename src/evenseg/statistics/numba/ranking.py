@@ -12,12 +12,12 @@ from evenseg.statistics.ranking import CAPACITY, TOLERANCE
 
 
 @nb.njit(**OPTIONS)
-def steepness(counts_R2K, slope_K, loss_RK):
+def steepness(counts_R2K, size_R, slope_K, loss_RK):
     """Fill loss_RK with the estimated squared gradient error of every bin; returns the squared gradient of all rows."""
     R, _, K = counts_R2K.shape
     total = 0.0
     for r in range(R):
-        G = counts_R2K[r, 1].sum()
+        G = size_R[r]
         b0, f0 = 0.0, 0.0
         if G <= 0:
             loss_RK[r] = 0.0
@@ -33,17 +33,17 @@ def steepness(counts_R2K, slope_K, loss_RK):
             fg0, fg1 = 1.0 / enter, 1.0 / leave
             bg0, bg1 = (G - f0) * fg0 / (enter + 1), (G - f0 - n1) * fg1 / (leave + 1)
             total += s * (n0 * bg0 * bg1 + n1 * fg0 * fg1)
-            if n0 + n1 > 1:
+            if 1 < n0 + n1 <= CAPACITY:
                 loss_RK[r, k] = s * (n0 * (bg0 - bg1) ** 2 + n1 * (fg0 - fg1) ** 2) / 12
             b0 += n0
             f0 += n1
     return total
 
 
-def open_bins(counts_R2K: np.ndarray, slope_K: np.ndarray) -> np.ndarray | None:
+def open_bins(counts_R2K: np.ndarray, size_R: np.ndarray, slope_K: np.ndarray) -> np.ndarray | None:
     """(R, K) bool as `statistics.ranking.open_bins`, or None if no bin needs opening."""
     loss = np.empty((counts_R2K.shape[0], counts_R2K.shape[2]))
-    energy = steepness(counts_R2K, slope_K, loss)
+    energy = steepness(counts_R2K, size_R, slope_K, loss)
     flat, goal = loss.reshape(-1), TOLERANCE**2 * energy
     rest = flat.sum()
     if not rest > goal:
