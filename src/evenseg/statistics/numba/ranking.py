@@ -130,7 +130,8 @@ def list_margin(
                 code[i] = hinge_code(min(v, real(limit)), np.int32(per_octave))
             else:
                 tail = exp(-abs(u))
-                v = tail / (one + tail) if u >= zero else one / (one + tail)
+                share = one / (one + tail)
+                v = tail * share if u >= zero else share  # rounded as in the first pass, or errors at an edge change bins
                 code[i] = np.int32(v * scale)
             m[i] = v
         for i in range(L):
