@@ -5,6 +5,7 @@ import typer
 from evenseg.cli.compare import SeedsCommand, compare
 from evenseg.cli.demo import demo
 from evenseg.cli.evaluate import evaluate
+from evenseg.cli.losses import losses
 from evenseg.cli.train import train
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command(cls=SeedsCommand)(compare)
 app.command()(demo)
+app.command()(losses)
 
 
 @app.command()

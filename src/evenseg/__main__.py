@@ -1,0 +1,5 @@
+"""`python -m evenseg`: the command line."""
+
+from evenseg.cli import main
+
+main()

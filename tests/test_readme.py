@@ -1,0 +1,36 @@
+"""What the README says is what happens."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from evenseg.losses.table import markdown_table
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_table_of_losses_is_the_generated_one():
+    written = re.search(r"<!-- losses:begin[^\n]*\n(.*?)<!-- losses:end -->", README, re.S).group(1).strip()
+    assert written == markdown_table(), "run `evenseg losses --markdown` and put its output between the marks"
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.S))
+def test_python_examples_run(code, capsys):
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_commands_exist():
+    typer_testing = pytest.importorskip("typer.testing")
+    from evenseg.cli import app
+
+    commands = set(re.findall(r"^evenseg (\w+)", README, re.M))
+    assert {"train", "compare", "evaluate", "losses"} <= commands
+    for command in commands:
+        assert typer_testing.CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
+
+
+def test_targets_of_links_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (Path(__file__).parents[1] / target).exists(), target
