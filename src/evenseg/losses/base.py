@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from evenseg.losses.options import CommonOptions, MODES, class_selection, class_weights, flag, label, nearest, one_of
+from evenseg.losses.options import MODES, CommonOptions, class_selection, class_weights, flag, label, nearest, one_of
 from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, StatisticsMemory, segment_statistics
 from evenseg.statistics.sync import sum_tensor_over_ranks
 from evenseg.statistics.types import ENGINES

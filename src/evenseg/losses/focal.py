@@ -69,7 +69,7 @@ class FocalLoss(PixelLoss):
             raise ValueError(f"alpha has {self.alpha.numel()} entries, the logits have {C} channels")
 
     def factors(self, stats: SegmentStatistics) -> tuple[Tensor, Tensor]:
-        """alpha of foreground and background by class."""
+        """Factors alpha of foreground and background by class."""
         one = torch.ones(stats.labels.shape[1], dtype=torch.float64, device=stats.labels.device)
         if self.alpha is None:
             return one, one

@@ -46,9 +46,10 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """The value as a float within [low, high] (or (low, high]), or a ValueError."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
-    if value < low or value > high or (open_low and value == low):
+    checked = float(value)
+    if checked < low or checked > high or (open_low and checked == low):
         raise ValueError(f"{name} must lie in {'(' if open_low else '['}{low:g}, {high:g}], got {value!r}")
-    return float(value)
+    return checked
 
 
 def flag(name: str, value: Any) -> bool:

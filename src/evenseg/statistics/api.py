@@ -90,12 +90,12 @@ def segment_statistics(
     with torch.autocast(logits.device.type, enabled=False):
         if name == "numba":
             from evenseg.statistics.numba import numba_statistics
-            from evenseg.statistics.numba.engine import BadLabels
+            from evenseg.statistics.numba.engine import BadLabelsError
 
             raw = flat if flat.dtype in (torch.uint8, torch.int64) else flat.long()
             try:
                 stats = numba_statistics(logits_NCP, raw, members, activation, per_image, num_bins, weight_NP, ignore)
-            except BadLabels:
+            except BadLabelsError:
                 raise ValueError(describe_bad_labels(flat, labels_to, ignore)) from None
             if members.pixel_nll:
                 stats = _with_pixel_maps(stats, canonical_labels(raw, labels_to, ignore), weight_NP)

@@ -42,7 +42,7 @@ class StatisticsMemory(nn.Module):
         if not earlier:
             combined = stats
         else:
-            ratio = 1.0
+            ratio: float | Tensor = 1.0
             if self.keep != "accumulate":
                 now = stats.valid.double().sum()
                 ratio = torch.where(now > 0, (now + decay * earlier["valid"].double().sum()) / now.clamp(min=1e-12), 1.0)

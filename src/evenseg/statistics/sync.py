@@ -48,7 +48,12 @@ def sum_over_ranks(stats: SegmentStatistics) -> SegmentStatistics:
     if world_size() == 1:
         return stats
     parts: list[Tensor] = []
-    stats.map_sums(lambda name, value: parts.append(value.double().reshape(-1)) or value)
+
+    def flatten(name: str, value: Tensor) -> Tensor:
+        parts.append(value.double().reshape(-1))
+        return value
+
+    stats.map_sums(flatten)
     pieces = iter(_SumOverRanks.apply(torch.cat(parts)).split([p.numel() for p in parts]))
 
     def restore(name: str, value: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from evenseg.statistics.ranking import RankedErrors
@@ -56,7 +55,7 @@ class Members:
     pixel_nll: bool = False
 
     def __or__(self, other: Members) -> Members:
-        merged = {}
+        merged: dict = {}
         for f in dataclasses.fields(self):
             a, b = getattr(self, f.name), getattr(other, f.name)
             merged[f.name] = tuple(sorted({*a, *b})) if isinstance(a, tuple) else a or b

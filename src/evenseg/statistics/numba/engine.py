@@ -6,33 +6,20 @@ plain, differentiable torch operations on tensors without a pixel dimension.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from evenseg.statistics.bins import OCTAVES, bin_edges
-from evenseg.statistics.numba import margin, softmax, workers
-from evenseg.statistics.numba.packing import FLUSH, unpack
-from evenseg.statistics.numba.ranking import (
-    add_margin_gradient,
-    add_softmax_gradient,
-    list_margin,
-    list_softmax,
-    open_bins,
-)
-from evenseg.statistics.ranking import CAPACITY, bin_slopes, rank
+from evenseg.statistics.bins import OCTAVES
+from evenseg.statistics.numba import margin, softmax, softmax_backward, workers
+from evenseg.statistics.numba.histogram import Histogram, RankedList
+from evenseg.statistics.numba.packing import FLUSH
+from evenseg.statistics.numba.ranking import add_margin_gradient, add_softmax_gradient, list_margin, list_softmax
+from evenseg.statistics.ranking import CAPACITY
 
 
-class BadLabels(ValueError):
+class BadLabelsError(ValueError):
     """Some labels are outside the classes; the caller, who knows their original form, words the message."""
-
-
-@lru_cache(maxsize=16)
-def _edges(K: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    edge = bin_edges(K, kind).numpy()
-    return edge, np.diff(edge)
 
 
 def _block(rows: int) -> int:
@@ -52,85 +39,6 @@ def _rounds(groups: int, rows_per_group: int, blocks: int, block: int, parts: in
 
 def _exponents(values: list[float], like: np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype=like.dtype)
-
-
-class _Histogram:
-    """Counts and sums of the error histogram by (group, row, side, bin), and the largest errors."""
-
-    def __init__(self, groups: int, rows: int, num_bins: int, kind: str, wanted: bool, floats: bool, parts: int):
-        self.wanted, self.kind, self.num_bins = wanted, kind, num_bins
-        shape = (groups, rows, 2, num_bins) if wanted else (0, rows, 2, num_bins)
-        self.counts, self.sums = np.zeros(shape), np.zeros(shape)
-        self.totals = np.zeros((parts, rows, 2))
-        self.floats = np.zeros((parts, 2, rows, 2, num_bins) if wanted and floats else (parts, 2, 1, 1, 1))
-        self.use_floats = wanted and floats
-
-    def collect(self, group: int, packed: np.ndarray, parts: int) -> None:
-        """Move what the workers packed into the group's bins."""
-        if not self.wanted:
-            return
-        edge, width = _edges(self.num_bins, self.kind)
-        counts, sums = self.counts[group], self.sums[group]
-        rows = counts.shape[0]
-        counted_before = sums[:, :, 1:].sum(-1)
-
-        def task(k: int, a: int, b: int) -> int:
-            for part in range(packed.shape[0]):
-                unpack(packed[part], a, b, edge, width, counts, sums)
-            return 0
-
-        workers.share(task, 0, rows, parts if rows * self.num_bins > workers.SMALL else 1)
-        # the lowest bin gets what the others leave; rounding may leave a little less than nothing
-        sums[:, :, 0] += (self.totals.sum(0) - (sums[:, :, 1:].sum(-1) - counted_before)).clip(min=0)
-        self.totals[:] = 0
-        if self.use_floats:
-            counts += self.floats[:, 0].sum(0)
-            sums += self.floats[:, 1].sum(0)
-            self.floats[:] = 0
-
-
-class _RankedList:
-    """Errors in the opened bins, found by the workers; fixed size, so that compiled graphs know its shape."""
-
-    def __init__(self, histogram: _Histogram, wanted: bool, dtype: np.dtype):
-        size = CAPACITY if wanted else 0
-        self.error, self.above = np.zeros(size), np.zeros((size, 2))
-        self.place, self.pixel = np.full((size, 4), -1, np.int64), np.zeros(size, np.int64)
-        self.histogram, self.dtype = histogram, dtype
-        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-
-    def opened(self, size: np.ndarray) -> np.ndarray | None:
-        """(G, rows, K) bins to open, given the number of foreground pixels (G, rows); or None."""
-        counts = self.histogram.counts
-        G, R, _, K = counts.shape
-        opened = open_bins(counts.reshape(G * R, 2, K), size.reshape(-1).astype(np.float64), bin_slopes(K, self.histogram.kind).numpy())
-        return None if opened is None else opened.reshape(G, R, K)
-
-    def collect(self, find, first: int, last: int, parts: int) -> None:
-        """Run find(a, b, error, place, pixel, count) -> count on pieces of the range, a list per worker."""
-        lists = [
-            (np.empty(CAPACITY, self.dtype), np.empty((CAPACITY, 4), np.int64), np.empty(CAPACITY, np.int64)) for _ in range(parts)
-        ]
-        used = [0] * parts
-
-        def task(k: int, a: int, b: int) -> int:
-            used[k] = find(a, b, *lists[k], used[k])
-            return 0
-
-        workers.share(task, first, last, parts)
-        self.parts += [tuple(x[:n] for x in part) for part, n in zip(lists, used)]  # type: ignore[misc]
-
-    def rank(self) -> None:
-        """Sort what was collected and count what is above each error."""
-        error, place, pixel = (np.concatenate(x) for x in zip(*self.parts))
-        by_pixel = np.argsort(pixel, kind="stable")[:CAPACITY]  # the workers' order is not reproducible
-        error, place, pixel = error[by_pixel], place[by_pixel], pixel[by_pixel]
-        order, above = rank(torch.from_numpy(error), torch.from_numpy(place), torch.from_numpy(self.histogram.counts))
-        n, at = len(order), order.numpy()
-        self.error[:n], self.place[:n], self.pixel[:n], self.above[:n] = error[at], place[at], pixel[at], above.numpy()
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return tuple(torch.from_numpy(x) for x in (self.error, self.place, self.above, self.pixel))  # type: ignore[return-value]
 
 
 def _contiguous(*tensors: Tensor) -> list[np.ndarray]:
@@ -159,9 +67,7 @@ def softmax_sums(
     groups = N if per_image and errors else 1
     S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
     sums, counts = np.zeros((parts, N, S, C)), np.zeros((parts, N, 3, C), np.int64)
-    histogram = _Histogram(groups, C, num_bins, "softmax", errors, weighted, parts)
-    peak, peak_at = np.zeros((groups, C)), np.zeros((groups, C), np.int64)
-    part_peak, part_at = np.zeros((parts, C), z.dtype), np.zeros((parts, C), np.int64)
+    histogram = Histogram(groups, C, (C,), num_bins, "softmax", errors, weighted, parts, z.dtype)
     seen = np.zeros((parts, C), np.bool_)
     pixel = torch.empty((N, P) if want & softmax.WANT_PIXEL else (0, 0), dtype=logits.dtype)
     top, inv = torch.empty((N, P), dtype=logits.dtype), torch.empty((N, P), dtype=logits.dtype)
@@ -174,33 +80,29 @@ def softmax_sums(
             def task(k: int, a: int, b: int) -> int:
                 return softmax.forward(
                     z, y, w, weighted, ignore, a, b, block, num_bins, want, *exponents, sums[k], counts[k],
-                    packed[min(k, len(packed) - 1)], histogram.totals[k], seen[k], histogram.floats[k], part_peak[k], part_at[k], *maps,
+                    packed[min(k, len(packed) - 1)], histogram.totals[k], seen[k], histogram.floats[k], histogram.part_peak[k],
+                    histogram.part_at[k], *maps,
                 )  # fmt: skip
 
             bad += workers.share(task, first, last, parts)
             histogram.collect(group, packed, parts)
-            best = part_peak.argmax(0)
-            values = np.take_along_axis(part_peak, best[None], 0)[0]
-            peak_at[group] = np.where(values > peak[group], np.take_along_axis(part_at, best[None], 0)[0], peak_at[group])
-            peak[group] = np.maximum(peak[group], values)
-            part_peak[:] = 0
             seen[:] = groups == 1 and seen.any(0)
     if bad:
-        raise BadLabels
+        raise BadLabelsError
     sums, counts = sums.sum(0), counts.sum(0)
     if errors and not weighted:
         labels = counts[:, softmax.LABELS]
         foreground = labels if groups > 1 else labels.sum(0, keepdims=True)
         total = np.stack([foreground.sum(1, keepdims=True) - foreground, foreground], -1)
         histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
-    ranked = _RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
+    ranked = RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
     opened = ranked.opened(foreground) if ranked.error.size else None
     if opened is not None:
         for group in range(groups):
             lowest = np.where(opened[group].any(1), opened[group].argmax(1), num_bins)
             if (lowest < num_bins).any():
 
-                def find(a: int, b: int, *found):
+                def find(a: int, b: int, *found, group=group, lowest=lowest):
                     return list_softmax(z, y, ignore, group, opened[group], lowest, maps[1], maps[2], a, b, block, *found)
 
                 rows = N // groups * blocks
@@ -208,17 +110,16 @@ def softmax_sums(
         ranked.rank()
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
-        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel, top, inv, *ranked.tensors(),
+        torch.from_numpy(histogram.peak), torch.from_numpy(histogram.peak_at), pixel, top, inv, *ranked.tensors(),
     )  # fmt: skip
 
 
 def _fake_ranked(logits: Tensor, weight: Tensor, want: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     wanted = want & softmax.WANT_RANKS and want & softmax.WANT_ERRORS and weight.shape[0] == 0
     M = CAPACITY if wanted else 0
-    double, integer = {"dtype": torch.float64}, {"dtype": torch.int64}
     return (
-        logits.new_empty((M,), **double), logits.new_empty((M, 4), **integer),
-        logits.new_empty((M, 2), **double), logits.new_empty((M,), **integer),
+        logits.new_empty((M,), dtype=torch.float64), logits.new_empty((M, 4), dtype=torch.int64),
+        logits.new_empty((M, 2), dtype=torch.float64), logits.new_empty((M,), dtype=torch.int64),
     )  # fmt: skip
 
 
@@ -259,7 +160,7 @@ def softmax_sums_backward(
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
     def task(k: int, a: int, b: int) -> int:
-        softmax.backward(
+        softmax_backward.backward(
             z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents, top_NP, inv_NP, g_sums, table, g_pixel, out,
         )  # fmt: skip
         return 0
@@ -316,9 +217,8 @@ def margin_sums(
     groups = N if per_image and errors else 1
     S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
     sums, counts = np.zeros((parts, N, R, 2, S)), np.zeros((parts, N, R, 2, margin.COUNT_SLOTS), np.int64)
-    histogram = _Histogram(groups, R, num_bins, "hinge" if hinge else "softmax", errors, weighted or hinge, parts)
-    peak, peak_at = np.zeros((groups, R, 2)), np.zeros((groups, R, 2), np.int64)
-    part_peak, part_at = np.zeros((parts, R, 2), z.dtype), np.zeros((parts, R, 2), np.int64)
+    kind = "hinge" if hinge else "softmax"
+    histogram = Histogram(groups, R, (R, 2), num_bins, kind, errors, weighted or hinge, parts, z.dtype)
     pixel = torch.empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0), dtype=logits.dtype)
     pixel_np, positive_np = pixel.numpy(), np.asarray(positive, np.int64)
     exponents = _exponents(gammas, z), _exponents(powers, z)
@@ -330,30 +230,25 @@ def margin_sums(
                 return margin.forward(
                     z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
                     sums[k], counts[k], packed[min(k, len(packed) - 1)], histogram.totals[k], histogram.floats[k],
-                    part_peak[k], part_at[k], pixel_np,
+                    histogram.part_peak[k], histogram.part_at[k], pixel_np,
                 )  # fmt: skip
 
             bad += workers.share(task, first, last, parts)
             histogram.collect(group, packed, parts)
-            best = part_peak.argmax(0)
-            values = np.take_along_axis(part_peak, best[None], 0)[0]
-            peak_at[group] = np.where(values > peak[group], np.take_along_axis(part_at, best[None], 0)[0], peak_at[group])
-            peak[group] = np.maximum(peak[group], values)
-            part_peak[:] = 0
     if bad:
-        raise BadLabels
+        raise BadLabelsError
     sums, counts = sums.sum(0), counts.sum(0)
     if errors and not weighted:
         grouped = counts if groups > 1 else counts.sum(0, keepdims=True)
         total = grouped[..., margin.PIXELS]
         histogram.counts[..., 0] = total - grouped[..., margin.ZEROS] - histogram.counts[..., 1:].sum(-1)
-    ranked = _RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
+    ranked = RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
     opened = ranked.opened(total[..., 1]) if ranked.error.size else None
     if opened is not None:
         limit, per_octave = (1 << OCTAVES) - 1, num_bins // OCTAVES
         for group in range(groups):
 
-            def find(a: int, b: int, *found):
+            def find(a: int, b: int, *found, group=group):
                 return list_margin(
                     z, pair, y, positive_np, ignore, labels_to, hinge, group, opened[group], a, b, block, limit, per_octave, *found
                 )
@@ -363,7 +258,7 @@ def margin_sums(
         ranked.rank()
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
-        torch.from_numpy(peak), torch.from_numpy(peak_at), pixel, *ranked.tensors(),
+        torch.from_numpy(histogram.peak), torch.from_numpy(histogram.peak_at), pixel, *ranked.tensors(),
     )  # fmt: skip
 
 

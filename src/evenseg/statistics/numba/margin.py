@@ -29,11 +29,11 @@ def forward(
     positive_R[r]; labels are y_NRP[n, r], or y_NRP[n, 0] where there is one map for all channels. Labels other than
     0..labels_to-1 and `ignore` are bad.
     """
-    N, C, P = z_NCP.shape
+    P = z_NCP.shape[2]
     R = positive_R.size
     real = z_NCP.dtype.type
-    zero, half, one, two = real(0), real(0.5), real(1), real(2)
-    near, floor, least = real(1e-3), real(POWER_FLOOR), real(1e-30)
+    zero, one, two = real(0), real(1), real(2)
+    floor, least = real(POWER_FLOOR), real(1e-30)
     blocks = (P + block - 1) // block
     u = np.empty(block, z_NCP.dtype)
     miss = np.empty(block, z_NCP.dtype)
@@ -59,7 +59,7 @@ def forward(
         L = min(block, P - s)
         y = y_NRP[n, r if y_NRP.shape[1] > 1 else 0, s : s + L]
         positive = positive_R[r]
-        on_count, fg_count, wrong = 0, 0, 0
+        on_count, fg_count = 0, 0
         for i in range(L):
             v = np.int64(y[i])
             legal = v >= 0 and v < labels_to and v != ignore
@@ -244,7 +244,7 @@ def backward(
     grad_NR2S, table_GR2K, grad_pixel_NRP, grad_NCP,
 ):  # fmt: skip
     """Gradient with respect to the logits, given the gradient of every sum: d/du of each member, times du/dz = ±1."""
-    N, C, P = z_NCP.shape
+    P = z_NCP.shape[2]
     R = positive_R.size
     real = z_NCP.dtype.type
     zero, one, two = real(0), real(1), real(2)

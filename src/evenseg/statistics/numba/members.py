@@ -37,7 +37,7 @@ def numba_statistics(
     ignore: int,
 ) -> SegmentStatistics:
     """As `eager_statistics`, but with the labels as they came: (N, P) or (N, C, P) uint8 or int64, `ignore` among them."""
-    N, C, P = logits_NCP.shape
+    C = logits_NCP.shape[1]
     logits = logits_NCP.contiguous()
     weight = logits.new_empty(0) if pixel_weight_NP is None else pixel_weight_NP.to(logits.dtype).contiguous()
     options = (list(members.focal), list(members.power))

@@ -62,7 +62,7 @@ def list_softmax(
     z_NCP, y_NP, ignore, group, open_CK, lowest_C, top_NP, inv_NP, first, last, block, error, place, pixel, count,
 ):  # fmt: skip
     """Append the errors in open bins of the blocks first..last-1 to the list of `count`; returns its new length."""
-    N, C, P = z_NCP.shape
+    _, C, P = z_NCP.shape
     K = open_CK.shape[1]
     real = z_NCP.dtype.type
     one = real(1)
@@ -106,7 +106,7 @@ def list_margin(
     error, place, pixel, count,
 ):  # fmt: skip
     """As `list_softmax`, for rows of margins."""
-    N, C, P = z_NCP.shape
+    P = z_NCP.shape[2]
     R, K = open_RK.shape
     real = z_NCP.dtype.type
     zero, one = real(0), real(1)

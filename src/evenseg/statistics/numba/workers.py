@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def split(first: int, last: int, parts: int) -> list[tuple[int, int]]:
     """Cut a range into at most `parts` ranges of nearly equal length."""
     parts = max(1, min(parts, last - first))
     cuts = [first + (last - first) * k // parts for k in range(parts + 1)]
-    return list(zip(cuts[:-1], cuts[1:]))
+    return list(pairwise(cuts))
 
 
 class PackedTables:
