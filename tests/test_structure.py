@@ -83,7 +83,8 @@ def test_import_is_light():
 
 
 def test_eager_losses_load_no_numba():
-    code = "import torch, evenseg.losses as L; L.LovaszSoftmaxLoss(engine='eager')(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long())"
+    call = "L.LovaszSoftmaxLoss(engine='eager')(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long())"
+    code = f"import torch, evenseg.losses as L; {call}"
     assert loaded(code) == {"torch"}
 
 
@@ -92,7 +93,9 @@ def test_all_is_what_is_public(package):
     public = {
         name
         for name, value in vars(package).items()
-        if not name.startswith("_") and not inspect.ismodule(value) and getattr(value, "__module__", "evenseg").startswith("evenseg")
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and getattr(value, "__module__", "evenseg").startswith("evenseg")
     }
     public -= {"annotations"}
     assert set(package.__all__) - {"__version__"} == public
@@ -128,4 +131,3 @@ def test_keywords_in_docstrings_are_those_of_the_signature():
         for keyword in own:
             covered = "**options" in text or keyword in inherited or keyword in text
             assert covered, f"{name}: {keyword} is not described"
-

@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 import torch
-from oracles import segmentation as oracle
 
 from evenseg.losses import LOSSES
+from oracles import segmentation as oracle
 
 INF = math.inf
 
@@ -96,7 +96,10 @@ def lovasz_case(make, mode=None, approximate=True, own=None, **options):
     extra = {} if mode is None else {"mode": mode}
     channels = BINARY if mode == "binary" else MAPS if mode == "multilabel" else {}
     return make(
-        partial(oracle.lovasz, **act, **(own or {}), **options), {"method": method, **extra, **options}, exact=not approximate, **channels
+        partial(oracle.lovasz, **act, **(own or {}), **options),
+        {"method": method, **extra, **options},
+        exact=not approximate,
+        **channels,
     )
 
 
@@ -142,7 +145,11 @@ CASES = [
     Case("JaccardLoss", soft=True, **same(oracle.jaccard, squared=True, log_loss=True)),
     Case("JaccardLoss", **UNIT, **MAPS, **moded("multilabel", oracle.jaccard, per_image=True, smooth_den=1.0, smooth_num=1.0)),
     Case("TverskyLoss", **UNIT, **same(oracle.tversky)),
-    Case("TverskyLoss", **UNIT, **same(oracle.tversky, alpha=0.8, beta=0.1, classes="all", average="micro", smooth_num=0.5, smooth_den=0.5)),
+    Case(
+        "TverskyLoss",
+        **UNIT,
+        **same(oracle.tversky, alpha=0.8, beta=0.1, classes="all", average="micro", smooth_num=0.5, smooth_den=0.5),
+    ),
     Case("TverskyLoss", **UNIT, **BINARY, **moded("binary", oracle.tversky, per_image=True)),
     Case("FocalTverskyLoss", partial(oracle.tversky, gamma=0.75), **UNIT),
     Case("FocalTverskyLoss", **UNIT, **same(oracle.tversky, gamma=2.0, power_of_mean=True, alpha=0.5, per_image=True)),
@@ -156,7 +163,8 @@ CASES = [
     Case("MCCLoss", **moded("binary", oracle.mcc, per_image=True), **BINARY, high=2.0, soft=True),
     Case("ExponentialLogarithmicLoss", **same(oracle.exponential_logarithmic), perfect=None),
     Case(
-        "ExponentialLogarithmicLoss", perfect=None,
+        "ExponentialLogarithmicLoss",
+        perfect=None,
         **same(oracle.exponential_logarithmic, frequencies=[5, 3, 2, 0.5], weight=W4, gamma_cross=1.0, w_dice=0.5, per_image=True),
     ),
     lovasz_case(softmax_lovasz),
@@ -180,23 +188,25 @@ CASES = [
     Case("ExponentialLogarithmicLoss", **PAIR, **same(oracle.exponential_logarithmic), perfect=None),
     lovasz_case(partial(softmax_lovasz, **PAIR)),
     lovasz_case(partial(softmax_lovasz, **PAIR), per_image=True, classes="all"),
-    mix(
-        ("CrossEntropyLoss", {}, oracle.cross_entropy), ("LovaszSoftmaxLoss", {}, oracle.lovasz), coef=(0.8, 0.2), exact=False
-    ),
-    mix(
-        ("FocalLoss", {}, oracle.focal), ("DiceLoss", {"classes": "all"}, partial(oracle.dice, classes="all")), coef=(1.0, 0.5)
-    ),
+    mix(("CrossEntropyLoss", {}, oracle.cross_entropy), ("LovaszSoftmaxLoss", {}, oracle.lovasz), coef=(0.8, 0.2), exact=False),
+    mix(("FocalLoss", {}, oracle.focal), ("DiceLoss", {"classes": "all"}, partial(oracle.dice, classes="all")), coef=(1.0, 0.5)),
     mix(
         ("BinaryCrossEntropyLoss", {}, oracle.binary_cross_entropy),
         ("LovaszHingeLoss", {}, partial(oracle.lovasz, hinge=True, classes="all")),
         ("DiceLoss", {"mode": "binary"}, partial(oracle.dice, act="sigmoid")),
-        coef=(1.0, 0.3, 0.7), exact=False, **BINARY,
+        coef=(1.0, 0.3, 0.7),
+        exact=False,
+        **BINARY,
     ),
     mix(
-        ("OhemCrossEntropyLoss", {"min_kept": 10}, partial(oracle.ohem, min_kept=10)), ("LovaszSoftmaxLoss", {}, oracle.lovasz),
-        ("RecallLoss", {}, oracle.recall), coef=(1.0, 2.0, 0.1), exact=False, **SELECT,
+        ("OhemCrossEntropyLoss", {"min_kept": 10}, partial(oracle.ohem, min_kept=10)),
+        ("LovaszSoftmaxLoss", {}, oracle.lovasz),
+        ("RecallLoss", {}, oracle.recall),
+        coef=(1.0, 2.0, 0.1),
+        exact=False,
+        **SELECT,
     ),
-]  # fmt: skip
+]
 
 # one case per loss, mode and kernel, for checks that do not depend on the other keywords
 BASIC = list({(case.loss, case.mode, case.channels): case for case in reversed(CASES)}.values())[::-1]

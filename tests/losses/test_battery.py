@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from cases import BASIC, CASES, batch, close, evaluate, relative, saturated
-from oracles import segmentation as oracle
 
 from evenseg import functional
 from evenseg.losses import LOSSES
+from oracles import segmentation as oracle
 
 BIN = 1 / 4096
 HINGE_BIN = 16 / 4096  # relative to 1 + m
@@ -179,7 +179,7 @@ def test_range_and_perfect_prediction(case):
     for value in (right, random, wrong):
         assert -1e-9 <= value <= case.high + 1e-9
     if case.perfect is None:
-        assert 0 < right
+        assert right > 0
     else:
         assert abs(right - case.perfect) < 1e-4
     if case.perfect is not None or case.loss == "ExponentialLogarithmicLoss":

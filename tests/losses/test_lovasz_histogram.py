@@ -40,6 +40,8 @@ def scene(kind, seed):
         return z[:, :2] + 3 * own, y
     if kind == "one bin":  # all errors of both sides within a tenth of a bin
         return 1e-5 * z[:, :2], (y > 2).long()
+    if kind == "on an edge":  # four classes at p = 1/4: the errors lie around edges of bins
+        return 1e-5 * z[:, :4], y.clamp(max=3)
     if kind == "ties":  # a handful of different errors
         return z.round(), y
     if kind == "all equal":
@@ -51,7 +53,7 @@ def scene(kind, seed):
 
 TYPICAL = ["random", "trained-like", "road, 4 %"]
 RARE = ["2-pixel class", "2-pixel class trained"]
-ADVERSARIAL = ["one bin", "ties", "all equal", "hard"]
+ADVERSARIAL = ["one bin", "on an edge", "ties", "all equal", "hard"]
 
 
 def compare(kind, form, seed, engine="eager", num_bins=K):
@@ -74,7 +76,8 @@ def compare(kind, form, seed, engine="eager", num_bins=K):
     width = 1 / num_bins
     if form == "hinge":  # a bin of the largest error's octave
         largest = torch.relu(1 - torch.where(y == 1, z, -z)).max().item()
-        width = 2 ** torch.tensor(1 + largest).log2().floor().item() * 16 / num_bins
+        width = 2 ** torch.tensor(1 + largest).log2().floor().item() * 8 / (4 * num_bins)
+        width = width if largest < 255 else largest - 255  # all that is larger shares the last bin
     return exact, value - exact, error, cosine, width
 
 
@@ -100,16 +103,17 @@ def test_never_above_and_within_one_bin_float32_kernels(kind, form):
     assert difference >= -width - 1e-6 * max(1.0, exact)
 
 
-@pytest.mark.parametrize("kind", TYPICAL)
+@pytest.mark.parametrize("kind", TYPICAL + RARE)
 @forms
 @pytest.mark.parametrize("engine", ["eager", "numba"])
 def test_typical_inputs(kind, form, engine):
-    """What a training run sees. Hinge bins are 16 times as wide, and coarser."""
+    """What a training run sees, classes of two pixels included."""
     for seed in range(3):
-        exact, difference, error, cosine, width = compare(kind, form, seed, engine=engine)
-        assert abs(difference) <= 1e-5 * max(1.0, exact, width * K)
-        assert error <= (1e-2 if form == "softmax" else 4e-2)
-        assert cosine >= (0.9999 if form == "softmax" else 0.999)
+        exact, difference, error, cosine, _ = compare(kind, form, seed, engine=engine)
+        assert abs(difference) <= 1e-5 * max(1.0, exact)
+        # nearly all errors of a trained network lie in the lowest bin, which is too full to be sorted
+        assert error <= (1e-2 if (kind, form) == ("trained-like", "softmax") else 1e-3)
+        assert cosine >= 0.9999
 
 
 @pytest.mark.parametrize("sizes", [(1, 40), (5, 60), (30, 30), (60, 1)])
@@ -125,7 +129,7 @@ def test_the_gradient_is_a_mean_over_orders(sizes, num_bins):
     counts = torch.zeros(1, 1, 2, num_bins, dtype=torch.float64)
     counts[0, 0].index_put_(place, torch.ones_like(m), accumulate=True)
     errors = torch.zeros_like(counts).requires_grad_()
-    (table,) = torch.autograd.grad(lovasz_from_histogram(errors, counts, torch.zeros(1, 1)).sum(), errors)
+    (table,) = torch.autograd.grad(lovasz_from_histogram(errors, counts, counts[:, :, 1].sum(-1), torch.zeros(1, 1)).sum(), errors)
     w = table[0, 0][place]
     assert abs(w.sum() - 1) < 1e-12
     assert (w >= 0).all()
@@ -141,7 +145,7 @@ def test_weights_are_the_change_of_the_jaccard_loss():
     g = torch.Generator().manual_seed(0)
     counts = torch.randint(0, 5, (1, 3, 2, 32), generator=g).double()
     errors = counts.clone().requires_grad_()
-    value = lovasz_from_histogram(errors, counts, torch.zeros(1, 3))
+    value = lovasz_from_histogram(errors, counts, counts[:, :, 1].sum(-1), torch.zeros(1, 3))
     torch.testing.assert_close(value, torch.ones(1, 3, dtype=torch.float64))
     (weights,) = torch.autograd.grad(value.sum(), errors)
     assert (weights >= 0).all()

@@ -113,7 +113,7 @@ def test_sigmoid_and_hinge_histograms_are_two_passes(calls):
         (L.CrossEntropyLoss(), Members(nll=True)),
         (L.CrossEntropyLoss(label_smoothing=0.1), Members(nll=True, nll_all=True)),
         (L.DiceLoss(), Members(prob=True, overlap=True)),
-        (L.LovaszSoftmaxLoss(), Members(errors=True)),
+        (L.LovaszSoftmaxLoss(), Members(errors=True, ranks=True)),
         (L.MixedLoss([L.FocalLoss(gamma=1.5), L.FocalLoss(), L.DiceLoss()], [1.0, 1.0, 1.0]),
          Members(focal=(1.5, 2.0), prob=True, overlap=True)),
     ],

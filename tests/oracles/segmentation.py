@@ -138,9 +138,7 @@ def focal(z, y, w=None, *, act="softmax", gamma=2.0, alpha=None, weight=None, pe
                     elif act == "sigmoid":
                         p = math.exp(log0[n, c, i])
                         top -= pixel * weight[c] * off * (1 - p) ** gamma * log0[n, c, i]
-                    if act == "sigmoid":
-                        bottom += pixel * weight[c]
-                    elif t[n, c, i] == 1:
+                    if act == "sigmoid" or t[n, c, i] == 1:
                         bottom += pixel * weight[c]
         values.append(top / bottom if bottom > 0 else None)
     return mean_of(values)
@@ -305,9 +303,7 @@ def tversky(
 
 def dice(z, y, w=None, *, smooth_num=0.0, smooth_den=0.0, eps=1e-7, **options):
     """2 TP / (|p| + |y|), written through its own formula rather than through Tversky's where nothing else is asked for."""
-    return tversky(
-        z, y, w, alpha=0.5, beta=0.5, smooth_num=smooth_num / 2, smooth_den=smooth_den / 2, eps=eps / 2, **options
-    )
+    return tversky(z, y, w, alpha=0.5, beta=0.5, smooth_num=smooth_num / 2, smooth_den=smooth_den / 2, eps=eps / 2, **options)
 
 
 def jaccard(z, y, w=None, **options):
