@@ -1,0 +1,55 @@
+"""Seeded logits and labels that look like those of a segmentation network before and after training."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORE = 255
+LOGITS = ("untrained", "trained")
+IGNORED_ROWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Logits (N, C, H, W) that require a gradient and labels (N, H, W), int64, 255 in the first rows."""
+
+    logits: Tensor
+    target: Tensor
+
+    @property
+    def channels(self) -> int:
+        return self.logits.shape[1]
+
+    @property
+    def binary(self) -> bool:
+        return self.channels == 1
+
+    def without_ignored(self) -> Tensor:
+        """The labels with class 0 in place of the ignore index, for losses that know none."""
+        return torch.where(self.target == IGNORE, 0, self.target)
+
+    def as_float(self) -> Tensor:
+        """(N, 1, H, W) float foreground map, ignored pixels counting as background."""
+        return (self.target == 1).float().unsqueeze(1)
+
+
+def make_batch(shape: tuple[int, ...], logits: str, seed: int = 0) -> Batch:
+    """Smooth regions (one random number per 16 x 16 pixels, rarer classes lower), their argmax as labels, noise on top.
+
+    Untrained-like: 2 x the smooth map + noise; trained-like: 8 x + noise, so most probabilities are near 0 or 1.
+    """
+    if logits not in LOGITS:
+        raise ValueError(f"logits must be one of {', '.join(LOGITS)}, got {logits!r}")
+    N, C, H, W = shape
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(N, C, max(1, H // 16), max(1, W // 16), generator=generator)
+    base -= torch.linspace(0, 3, C).view(1, C, 1, 1)
+    up = F.interpolate(base, size=(H, W), mode="bilinear")
+    target = up.argmax(1) if C > 1 else (up[:, 0] > 0.5).long()
+    target[:, :IGNORED_ROWS] = IGNORE
+    z = up.mul_(2 if logits == "untrained" else 8).add_(torch.randn(up.shape, generator=generator))
+    return Batch(z.requires_grad_(), target)

@@ -1,0 +1,113 @@
+"""The one list of what is measured: name, family, provider, factory, shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks import peers
+from benchmarks.inputs import IGNORE, Batch
+from evenseg import losses as L
+
+Shape = tuple[int, int, int, int]
+Call = Callable[[], Tensor]
+
+SHAPES: tuple[Shape, ...] = ((2, 19, 512, 1024), (1, 150, 512, 512), (4, 2, 512, 512), (8, 1, 512, 512))
+MEMORY_SHAPES: tuple[Shape, ...] = ((2, 19, 512, 1024), (4, 2, 512, 512))
+PROVIDERS = ("torch", "evenseg", "smp", "monai", "kornia")
+BASELINE = "baseline"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of the tables at one shape.
+
+    `make` prepares everything that need not be timed and returns the forward pass; it raises `peers.Unavailable`.
+    `heavy` rows may be measured in fewer rounds; `parts` names rows whose sum may stand for a row too slow to run.
+    """
+
+    name: str
+    family: str
+    provider: str
+    label: str
+    make: Callable[[Batch], Call]
+    shape: Shape | None = None
+    heavy: bool = False
+    note: str | None = None
+    parts: tuple[str, ...] = ()
+
+
+def baseline(batch: Batch) -> Call:
+    """F.cross_entropy, or for one channel F.binary_cross_entropy_with_logits on float targets."""
+    z = batch.logits
+    if batch.binary:
+        y = batch.as_float()
+        return lambda: F.binary_cross_entropy_with_logits(z, y)
+    target = batch.target
+    return lambda: F.cross_entropy(z, target, ignore_index=IGNORE)
+
+
+def baseline_name(shape: Shape) -> str:
+    return "F.binary_cross_entropy_with_logits" if shape[1] == 1 else "F.cross_entropy"
+
+
+def cross_entropy(batch: Batch) -> Call:
+    loss = L.BinaryCrossEntropyLoss() if batch.binary else L.CrossEntropyLoss()
+    return lambda: loss(batch.logits, batch.target)
+
+
+def lovasz(batch: Batch, method: str = "histogram") -> Call:
+    loss = L.LovaszHingeLoss(method=method) if batch.binary else L.LovaszSoftmaxLoss(method=method)
+    return lambda: loss(batch.logits, batch.target)
+
+
+def sorted_lovasz(batch: Batch) -> Call:
+    return lovasz(batch, "sort")
+
+
+def mix_of(binary: bool) -> L.MixedLoss:
+    """CE + focal + Dice + Lovász, or BCE + focal + Dice + hinge for one channel."""
+    if binary:
+        parts = [L.BinaryCrossEntropyLoss(), L.FocalLoss(mode="binary"), L.DiceLoss(mode="binary"), L.LovaszHingeLoss()]
+    else:
+        parts = [L.CrossEntropyLoss(), L.FocalLoss(), L.DiceLoss(), L.LovaszSoftmaxLoss()]
+    return L.MixedLoss(parts, coef=[1, 1, 1, 1])
+
+
+def mix(batch: Batch) -> Call:
+    loss = mix_of(batch.binary)
+    return lambda: loss(batch.logits, batch.target)
+
+
+_NO_IGNORE = "knows no ignore index: ignored pixels count as class 0"
+_FASTER = "ignored pixels count as class 0, which it does faster than leaving them out"
+_PARTS = ("baseline", "smp_focal", "smp_dice", "smp_lovasz")
+ROWS: tuple[Case, ...] = (
+    Case("baseline", "cross-entropy", "torch", "the baseline against itself", baseline, note="shows the noise of a ratio"),
+    Case("ce", "cross-entropy", "evenseg", "cross-entropy", cross_entropy),
+    Case("lovasz", "lovasz", "evenseg", "Lovász", lovasz),
+    Case("mix", "mix", "evenseg", "CE + focal + Dice + Lovász", mix),
+    Case("lovasz_sort", "lovasz", "evenseg", 'Lovász, method="sort"', sorted_lovasz, heavy=True),
+    Case("smp_lovasz", "lovasz", "smp", "LovaszLoss", peers.smp_lovasz, heavy=True),
+    Case("smp_focal", "focal", "smp", "FocalLoss", peers.smp_focal, heavy=True),
+    Case("smp_dice", "dice", "smp", "DiceLoss", peers.smp_dice, heavy=True),
+    Case("smp_mix", "mix", "smp", "torch CE + SMP focal + Dice + Lovász", peers.smp_mix, heavy=True, parts=_PARTS),
+    Case("monai_dice", "dice", "monai", "DiceLoss", peers.monai_dice, heavy=True, note=_FASTER),
+    Case("monai_focal", "focal", "monai", "FocalLoss", peers.monai_focal, heavy=True, note=_FASTER),
+    Case("monai_dice_focal", "dice + focal", "monai", "DiceFocalLoss", peers.monai_dice_focal, heavy=True, note=_NO_IGNORE),
+    Case("kornia_lovasz", "lovasz", "kornia", "lovasz_softmax_loss, lovasz_hinge_loss", peers.kornia_lovasz, heavy=True, note=_NO_IGNORE),
+    Case("kornia_dice", "dice", "kornia", "dice_loss", peers.kornia_dice, heavy=True),
+    Case("kornia_focal", "focal", "kornia", "focal_loss, binary_focal_loss_with_logits", peers.kornia_focal, heavy=True),
+)
+
+
+def cases(shape: Iterable[int], providers: Iterable[str] = PROVIDERS) -> list[Case]:
+    """The rows at a shape, in the order of the tables."""
+    N, C, H, W = shape
+    wanted = set(providers)
+    if unknown := wanted - set(PROVIDERS):
+        raise ValueError(f"unknown providers {sorted(unknown)}; there are {', '.join(PROVIDERS)}")
+    return [dataclasses.replace(row, shape=(N, C, H, W)) for row in ROWS if row.provider in wanted]
