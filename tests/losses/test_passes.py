@@ -26,15 +26,14 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(mixed, "segment_statistics", counted)
     monkeypatch.setattr(base, "segment_statistics", counted)
-    for module in (kernels.softmax, kernels.margin):
-        for name in ("forward", "backward"):
-            kernel = getattr(module, name)
+    modules = ((kernels.softmax, "forward"), (kernels.softmax_backward, "backward"), (kernels.margin, "forward"), (kernels.margin, "backward"))
+    for module, name in modules:
 
-            def run(*args, kernel=kernel, name=name):
-                seen[name] += 1
-                return kernel(*args)
+        def run(*args, kernel=getattr(module, name), name=name):
+            seen[name] += 1
+            return kernel(*args)
 
-            monkeypatch.setattr(module, name, run)
+        monkeypatch.setattr(module, name, run)
     return seen
 
 
