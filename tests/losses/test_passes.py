@@ -26,7 +26,12 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(mixed, "segment_statistics", counted)
     monkeypatch.setattr(base, "segment_statistics", counted)
-    modules = ((kernels.softmax, "forward"), (kernels.softmax_backward, "backward"), (kernels.margin, "forward"), (kernels.margin, "backward"))
+    modules = (
+        (kernels.softmax, "forward"),
+        (kernels.softmax_backward, "backward"),
+        (kernels.margin, "forward"),
+        (kernels.margin, "backward"),
+    )
     for module, name in modules:
 
         def run(*args, kernel=getattr(module, name), name=name):
