@@ -59,7 +59,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     checked = gate.check()
     print(f"values and gradients agree in {len(checked)} comparisons", flush=True)
     quick = arguments.quick
-    plan = Plan(rounds=3, fewest=1, seconds=0.5) if quick else Plan()
+    plan = Plan(rounds=3, fewest=2, seconds=0.5) if quick else Plan()
     shapes = arguments.shape or (QUICK_SHAPES if quick else SHAPES)
     providers = [p for p in PROVIDERS if p in ("torch", "evenseg", *(arguments.provider or PROVIDERS))]
     speed: list[dict[str, Any]] = []
@@ -73,19 +73,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "plan": dataclasses.asdict(plan), "earlier": earlier,
         })  # fmt: skip
         speed, earlier = speed + done["rows"], done["earlier"]
-        for channels, pixels in (QUICK_SIZES if quick else SIZES).items():
-            print(f"  time per pixel, {channels} channels", flush=True)
-            job = {"task": "sizes", "regime": regime, "channels": channels, "pixels": pixels, "rounds": plan.rounds}
-            sizes += worker.run(job)["rows"]
+        print("  time per pixel", flush=True)
+        of_channels = list((QUICK_SIZES if quick else SIZES).items())
+        sizes += worker.run({"task": "sizes", "regime": regime, "sizes": of_channels, "rounds": plan.rounds})["rows"]
     unsupported = memory.supported()
     memory_shapes = arguments.shape or (QUICK_SHAPES if quick else MEMORY_SHAPES)
     if unsupported is None:
         # the baseline and ours in one process, every other library in one of its own
         groups = [["torch", "evenseg"], *([p] for p in providers if p not in ("torch", "evenseg"))]
-        for shape in memory_shapes:
-            print(f"memory, {tuple(shape)}", flush=True)
-            for group in groups:
-                in_memory += worker.run({"task": "memory", "regime": "default", "shape": shape, "providers": group})["rows"]
+        for group in groups:
+            print(f"memory, {' and '.join(group)}", flush=True)
+            job = {"task": "memory", "regime": "default", "shapes": memory_shapes, "providers": group}
+            in_memory += worker.run(job)["rows"]
     result: dict[str, Any] = {
         "format": schema.FORMAT, "quick": quick,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -51,7 +51,7 @@ def measure_memory(shape: Shape, providers: Iterable[str]) -> list[dict[str, Any
         row: dict[str, Any] = _row(case)
         try:
             warm_up, call = case.make(small), case.make(batch)
-        except peers.Unavailable as e:
+        except peers.UnavailableError as e:
             rows.append(row | {"skipped": str(e)})
             continue
         warm_up().backward()  # compiling and loading are not the loss's memory

@@ -16,17 +16,17 @@ DISTRIBUTIONS = {"smp": "segmentation-models-pytorch", "monai": "monai", "kornia
 _MODULES = {"smp": "segmentation_models_pytorch.losses", "monai": "monai.losses", "kornia": "kornia.losses"}
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """A row that cannot be measured, and why."""
 
 
 def load(provider: str) -> Any:
-    """The module with a provider's losses; Unavailable if it is not installed."""
+    """The module with a provider's losses; UnavailableError if it is not installed."""
     importlib.import_module("evenseg._torchvision")  # all three may import torchvision
     try:
         return importlib.import_module(_MODULES[provider])
     except ModuleNotFoundError as e:
-        raise Unavailable(f"{DISTRIBUTIONS[provider]} is not installed ({e})") from e
+        raise UnavailableError(f"{DISTRIBUTIONS[provider]} is not installed ({e})") from e
 
 
 def _smp(batch: Batch, name: str) -> Call:
@@ -84,7 +84,7 @@ def kornia_lovasz(batch: Batch) -> Call:
 def kornia_dice(batch: Batch) -> Call:
     kornia = load("kornia")
     if batch.binary:
-        raise Unavailable("kornia's dice_loss takes no single channel")
+        raise UnavailableError("kornia's dice_loss takes no single channel")
     return lambda: kornia.dice_loss(batch.logits, batch.target, average="macro", ignore_index=IGNORE)
 
 

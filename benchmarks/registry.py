@@ -25,7 +25,7 @@ BASELINE = "baseline"
 class Case:
     """One row of the tables at one shape.
 
-    `make` prepares everything that need not be timed and returns the forward pass; it raises `peers.Unavailable`.
+    `make` prepares everything that need not be timed and returns the forward pass; it raises `peers.UnavailableError`.
     `heavy` rows may be measured in fewer rounds; `parts` names rows whose sum may stand for a row too slow to run.
     """
 
@@ -98,10 +98,11 @@ ROWS: tuple[Case, ...] = (
     Case("monai_dice", "dice", "monai", "DiceLoss", peers.monai_dice, heavy=True, note=_FASTER),
     Case("monai_focal", "focal", "monai", "FocalLoss", peers.monai_focal, heavy=True, note=_FASTER),
     Case("monai_dice_focal", "dice + focal", "monai", "DiceFocalLoss", peers.monai_dice_focal, heavy=True, note=_NO_IGNORE),
-    Case("kornia_lovasz", "lovasz", "kornia", "lovasz_softmax_loss, lovasz_hinge_loss", peers.kornia_lovasz, heavy=True, note=_NO_IGNORE),
+    Case("kornia_lovasz", "lovasz", "kornia", "lovasz_softmax_loss or lovasz_hinge_loss", peers.kornia_lovasz,
+         heavy=True, note=_NO_IGNORE),
     Case("kornia_dice", "dice", "kornia", "dice_loss", peers.kornia_dice, heavy=True),
-    Case("kornia_focal", "focal", "kornia", "focal_loss, binary_focal_loss_with_logits", peers.kornia_focal, heavy=True),
-)
+    Case("kornia_focal", "focal", "kornia", "focal_loss or binary_focal_loss_with_logits", peers.kornia_focal, heavy=True),
+)  # fmt: skip
 
 
 def cases(shape: Iterable[int], providers: Iterable[str] = PROVIDERS) -> list[Case]:

@@ -65,7 +65,6 @@ class _Running:
     rounds: int
     value: float
     pairs: list[tuple[float, float]]  # (baseline, row) seconds
-    notes: list[str]
 
 
 def _row(case: Case, regime: str, kind: str) -> dict[str, Any]:
@@ -82,11 +81,10 @@ def _prepare(case: Case, batch: Batch, reference: Call, plan: Plan) -> _Running:
     before, _ = timed(reference, batch)
     first, value = timed(call, batch)
     if not case.heavy:
-        return _Running(case, call, plan.rounds, value, [], [])
+        return _Running(case, call, plan.rounds, value, [])
     if first > plan.slow:
-        return _Running(case, call, 0, value, [(before, first)], ["one round without warm-up: slow"])
-    rounds = min(plan.rounds, max(plan.fewest, int(plan.seconds / first)))
-    return _Running(case, call, rounds, value, [], [f"{rounds} rounds"] if rounds < plan.rounds else [])
+        return _Running(case, call, 0, value, [(before, first)])
+    return _Running(case, call, min(plan.rounds, max(plan.fewest, int(plan.seconds / first))), value, [])
 
 
 def _sum_of_parts(row: dict[str, Any], case: Case, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -132,7 +130,7 @@ def measure_shape(
                 continue
             try:
                 running.append(_prepare(case, batch, reference, plan))
-            except peers.Unavailable as e:
+            except peers.UnavailableError as e:
                 done[case.name]["skipped"] = str(e)
                 continue
             if case.heavy and running[-1].pairs:
@@ -143,10 +141,9 @@ def measure_shape(
                 if i < r.rounds:
                     r.pairs.append((timed(reference, batch)[0], timed(r.call, batch)[0]))
         for r in running:
-            note = "; ".join([*([r.case.note] if r.case.note else []), *r.notes]) or None
             done[r.case.name] |= {
                 "rounds": len(r.pairs), "ratio": spread(b / a for a, b in r.pairs), "seconds": spread(b for _, b in r.pairs),
-                "baseline_seconds": spread(a for a, _ in r.pairs), "value": r.value, "note": note,
+                "baseline_seconds": spread(a for a, _ in r.pairs), "value": r.value,
             }  # fmt: skip
     for case in selected:
         row = done[case.name]
@@ -176,8 +173,9 @@ def measure_sizes(channels: int, pixels: Iterable[int], regime: str, rounds: int
                     times[name][i].append(seconds / count[i] * 1e9)
     rows = []
     for name, of_sizes in times.items():
-        sizes = [{"pixels": n, "rounds": len(t), "ns_per_pixel": spread(t)} for n, t in zip(count, of_sizes)]
-        medians = [s["ns_per_pixel"]["median"] for s in sizes]
+        spreads = [spread(t) for t in of_sizes]
+        sizes = [{"pixels": n, "rounds": rounds, "ns_per_pixel": s} for n, s in zip(count, spreads)]
+        medians = [s["median"] for s in spreads]
         rows.append({
             "channels": channels, "logits": LOGITS[0], "regime": regime, "row": name, "sizes": sizes,
             "flatness": max(medians) / min(medians),

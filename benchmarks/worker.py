@@ -53,11 +53,11 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     if job["task"] == "memory":
         from benchmarks.memory import measure_memory
 
-        return {"rows": measure_memory(tuple(job["shape"]), job["providers"])}
+        return {"rows": [row for shape in job["shapes"] for row in measure_memory(tuple(shape), job["providers"])]}
     from benchmarks.speed import Plan, measure_shape, measure_sizes
 
     if job["task"] == "sizes":
-        return {"rows": measure_sizes(job["channels"], job["pixels"], job["regime"], job["rounds"])}
+        return {"rows": [row for c, pixels in job["sizes"] for row in measure_sizes(c, pixels, job["regime"], job["rounds"])]}
     rows, slow = [], job["earlier"]
     for shape in job["shapes"]:
         earlier = slow.setdefault("x".join(map(str, shape)), {})
