@@ -18,7 +18,7 @@ from torch import Tensor
 
 from evenseg.statistics.bins import bin_edges
 
-TOLERANCE = 3e-4
+TOLERANCE = 5e-4
 CAPACITY = 1 << 14  # most pixels that are listed; errors that all fall in one bin have no order worth knowing
 
 

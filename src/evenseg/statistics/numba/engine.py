@@ -248,9 +248,11 @@ def margin_sums(
         limit, per_octave = (1 << OCTAVES) - 1, num_bins // OCTAVES
         for group in range(groups):
 
-            def find(a: int, b: int, *found, group=group):
+            lowest = np.where(opened[group].any(1), opened[group].argmax(1), num_bins)
+
+            def find(a: int, b: int, *found, group=group, lowest=lowest):
                 return list_margin(
-                    z, pair, y, positive_np, ignore, labels_to, hinge, group, opened[group], a, b, block, limit, per_octave, *found
+                    z, pair, y, positive_np, ignore, labels_to, hinge, group, opened[group], lowest, a, b, block, limit, per_octave, *found
                 )
 
             rows = N * R // groups * blocks

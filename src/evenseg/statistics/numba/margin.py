@@ -10,15 +10,16 @@ import numba as nb
 import numpy as np
 
 from evenseg.statistics.bins import OCTAVES
+from evenseg.statistics.numba.compiler import kernel
 from evenseg.statistics.numba.packing import RESIDUAL, SHIFT, SPREAD
-from evenseg.statistics.numba.scalar import OPTIONS, bits_of, exp, log1p, power
+from evenseg.statistics.numba.scalar import bits_of, exp, log1p, power
 from evenseg.statistics.numba.softmax import POWER_FLOOR, WANT_ERRORS, WANT_HITS, WANT_NLL, WANT_NLL_ALL, WANT_PIXEL
 
 MISS, MISS_SQ, NLL, MARGIN, FIXED_SLOTS = 0, 1, 2, 3, 4  # sums by side; focal and power sums follow, then weights and weighted hits
 PIXELS, HITS, ZEROS, COUNT_SLOTS = 0, 1, 2, 3  # counts by side; ZEROS: hinge errors of 0, which no histogram counts
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def forward(
     z_NCP, pair, y_NRP, weight_NP, weighted, positive_R, ignore, labels_to, hinge, first, last, block, K, want, gammas, powers,
     sums_NR2S, counts_NR23, packed_R2K, total_R2, whist_2R2K, peak_R2, peak_at_R2, pixel_NRP,
@@ -238,7 +239,7 @@ def hinge_code(error, per_octave):
     return ((octave * per_octave) << np.int32(RESIDUAL)) + np.int32(inside)
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def backward(
     z_NCP, pair, y_NRP, weight_NP, weighted, positive_R, ignore, labels_to, hinge, first, last, block, K, want, gammas, powers,
     grad_NR2S, table_GR2K, grad_pixel_NRP, grad_NCP,

@@ -5,10 +5,9 @@ of 2^-RESIDUAL bin widths. One addition updates both, so the result does not dep
 number of threads, and truncation keeps the sum at or below the true one (by less than 2^-RESIDUAL bin widths an error).
 """
 
-import numba as nb
 import numpy as np
 
-from evenseg.statistics.numba.scalar import OPTIONS
+from evenseg.statistics.numba.compiler import kernel
 
 RESIDUAL = 14
 SHIFT = 40
@@ -16,7 +15,7 @@ SPREAD = 8  # unused counters beside the bins: errors of the uncounted lowest bi
 FLUSH = 1 << 22  # most pixels a worker may pack before unpacking; 2^26 would overflow the sum
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def unpack(packed_R2W, first, last, edge, width, counts_R2K, sums_R2K):
     """Add the counters of rows first..last-1, but for the lowest bin, to counts and sums, and clear them."""
     K = counts_R2K.shape[2]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from evenseg.statistics.numba.compiler import kernel
 from evenseg.statistics.numba.margin import hinge_code
 from evenseg.statistics.numba.packing import RESIDUAL
-from evenseg.statistics.numba.scalar import OPTIONS, exp
+from evenseg.statistics.numba.scalar import exp
+from evenseg.statistics.numba.softmax import read_labels
 from evenseg.statistics.ranking import CAPACITY, TOLERANCE
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def steepness(counts_R2K, size_R, slope_K, loss_RK):
     """Fill loss_RK with the estimated squared gradient error of every bin; returns the squared gradient of all rows."""
     R, _, K = counts_R2K.shape
@@ -57,7 +58,7 @@ def open_bins(counts_R2K: np.ndarray, size_R: np.ndarray, slope_K: np.ndarray) -
     return opened.reshape(loss.shape)
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def list_softmax(
     z_NCP, y_NP, ignore, group, open_CK, lowest_C, top_NP, inv_NP, first, last, block, error, place, pixel, count,
 ):  # fmt: skip
@@ -68,12 +69,13 @@ def list_softmax(
     one = real(1)
     blocks = (P + block - 1) // block
     scale = real(K * (1 << RESIDUAL))
-    code = np.empty(block, np.int32)
+    code, label = np.empty(block, np.int32), np.empty(block, np.int32)
     m = np.empty(block, z_NCP.dtype)
     for j in range(first, last):
         n, s = j // blocks, (j % blocks) * block
         L = min(block, P - s)
-        y = y_NP[n, s : s + L]
+        read_labels(y_NP[n, s : s + L], ignore, C, label, L)
+        top, inv = top_NP[n, s : s + L], inv_NP[n, s : s + L]
         for c in range(C):
             if lowest_C[c] >= K:
                 continue
@@ -81,8 +83,8 @@ def list_softmax(
             edge = np.int32(lowest_C[c] << RESIDUAL)
             hot = np.int32(0)
             for i in range(L):
-                v = exp(row[i] - top_NP[n, s + i]) * inv_NP[n, s + i]
-                v = one - v if np.int64(y[i]) == c else v
+                v = exp(row[i] - top[i]) * inv[i]
+                v = one - v if label[i] == c else v
                 m[i] = v
                 t = np.int32(v * scale)
                 code[i] = t
@@ -90,19 +92,21 @@ def list_softmax(
             if hot == 0:
                 continue
             for i in range(L):
+                if code[i] < edge or label[i] < 0:
+                    continue
                 k = min(code[i] >> RESIDUAL, K - 1)
-                if code[i] < edge or not open_CK[c, k] or inv_NP[n, s + i] == 0 or count == error.size:
+                if not open_CK[c, k] or count == error.size:
                     continue
                 error[count] = m[i]
-                place[count, 0], place[count, 1], place[count, 2], place[count, 3] = group, c, np.int64(y[i]) == c, k
+                place[count, 0], place[count, 1], place[count, 2], place[count, 3] = group, c, label[i] == c, k
                 pixel[count] = n * P + s + i
                 count += 1
     return count
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def list_margin(
-    z_NCP, pair, y_NRP, positive_R, ignore, labels_to, hinge, group, open_RK, first, last, block, limit, per_octave,
+    z_NCP, pair, y_NRP, positive_R, ignore, labels_to, hinge, group, open_RK, lowest_R, first, last, block, limit, per_octave,
     error, place, pixel, count,
 ):  # fmt: skip
     """As `list_softmax`, for rows of margins."""
@@ -112,7 +116,7 @@ def list_margin(
     zero, one = real(0), real(1)
     blocks = (P + block - 1) // block
     scale = real(K * (1 << RESIDUAL))
-    code = np.empty(block, np.int32)
+    code, side = np.empty(block, np.int32), np.empty(block, np.int32)
     m = np.empty(block, z_NCP.dtype)
     for j in range(first, last):
         row, s = j // blocks, (j % blocks) * block
@@ -120,35 +124,48 @@ def list_margin(
         L = min(block, P - s)
         y = y_NRP[n, r if y_NRP.shape[1] > 1 else 0, s : s + L]
         positive = positive_R[r]
-        z1 = z_NCP[n, 1 if pair else r, s : s + L]
-        z0 = z_NCP[n, 0, s : s + L]
+        edge = np.int32(lowest_R[r] << RESIDUAL)
         for i in range(L):
-            u = z1[i] - z0[i] if pair else z1[i]
-            u = u if np.int64(y[i]) == positive else -u
-            if hinge:
-                v = max(one - u, zero)
+            v = np.int64(y[i])
+            legal = v >= 0 and v < labels_to and v != ignore
+            side[i] = np.int32(v == positive) if legal else np.int32(-1)
+        z1 = z_NCP[n, 1 if pair else r, s : s + L]
+        if pair:
+            z0 = z_NCP[n, 0, s : s + L]
+            for i in range(L):
+                m[i] = z1[i] - z0[i]
+        else:
+            for i in range(L):
+                m[i] = z1[i]
+        for i in range(L):
+            m[i] = m[i] if side[i] == 1 else -m[i]
+        if hinge:
+            for i in range(L):
+                v = max(one - m[i], zero)
+                m[i] = v
                 code[i] = hinge_code(min(v, real(limit)), np.int32(per_octave))
-            else:
+        else:
+            for i in range(L):
+                u = m[i]
                 tail = exp(-abs(u))
                 share = one / (one + tail)
                 v = tail * share if u >= zero else share  # rounded as in the first pass, or errors at an edge change bins
+                m[i] = v
                 code[i] = np.int32(v * scale)
-            m[i] = v
         for i in range(L):
-            k = min(code[i] >> RESIDUAL, K - 1)
-            if k < 0 or not open_RK[r, k] or count == error.size:
+            if code[i] < edge or side[i] < 0:
                 continue
-            v = np.int64(y[i])
-            if v < 0 or v >= labels_to or v == ignore:
+            k = min(code[i] >> RESIDUAL, K - 1)
+            if not open_RK[r, k] or count == error.size:
                 continue
             error[count] = m[i]
-            place[count, 0], place[count, 1], place[count, 2], place[count, 3] = group, r, v == positive, k
+            place[count, 0], place[count, 1], place[count, 2], place[count, 3] = group, r, side[i], k
             pixel[count] = n * P + s + i
             count += 1
     return count
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def add_softmax_gradient(z_NCP, top_NP, inv_NP, grad_M, place, pixel, grad_NCP):
     """Add the gradient of single errors: for class c of a pixel, p_c (δ_kc - p_k), with the other sign on the foreground."""
     _, C, P = z_NCP.shape
@@ -165,7 +182,7 @@ def add_softmax_gradient(z_NCP, top_NP, inv_NP, grad_M, place, pixel, grad_NCP):
         grad_NCP[n, c, i] += v
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def add_margin_gradient(z_NCP, pair, hinge, grad_M, place, pixel, grad_NCP):
     """Add the gradient of single errors: -m (1-m) or, for hinge errors, -1, times the sign of the side."""
     P = z_NCP.shape[2]

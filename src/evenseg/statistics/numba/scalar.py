@@ -6,16 +6,11 @@ through the C library.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
-
-# contract: fused multiply-add; reassoc, arcp, nsz: vector reductions. Not nnan or ninf: ignored pixels may hold NaN.
-FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
-OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": FASTMATH, "cache": True, "boundscheck": False, "error_model": "numpy"}
 
 f32 = np.float32
 LN2_HIGH, LN2_LOW, LOG2_E = f32(0.693359375), f32(-2.12194440e-4), f32(1.44269504088896341)

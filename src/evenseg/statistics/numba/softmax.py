@@ -9,11 +9,11 @@ the totals. A class whose probabilities in a block all lie in it, the usual case
 costs no scatter.
 """
 
-import numba as nb
 import numpy as np
 
+from evenseg.statistics.numba.compiler import kernel, loose_kernel
 from evenseg.statistics.numba.packing import RESIDUAL, SHIFT, SPREAD
-from evenseg.statistics.numba.scalar import OPTIONS, exp, log, power
+from evenseg.statistics.numba.scalar import exp, log, power
 
 # slots of the sums; the focal and power sums follow
 PROB, PROB_SQ, OVERLAP, NLL, NLL_ALL, FIXED_SLOTS = 0, 1, 2, 3, 4, 5
@@ -28,11 +28,7 @@ POWER_FLOOR = 1e-7
 LEAST, MOST = 1e-30, 1e30  # sums of exponentials between these need no shift of the logits
 
 
-# Reductions to an extreme are vectorised only where NaN may be disregarded; among valid logits it has spoilt the result anyway.
-LOOSE = {**OPTIONS, "fastmath": True}
-
-
-@nb.njit(**LOOSE)
+@loose_kernel
 def largest_product(x, y, L):
     """Maximum of x y for non-negative numbers."""
     top = x[0] * y[0]
@@ -41,7 +37,7 @@ def largest_product(x, y, L):
     return top
 
 
-@nb.njit(**LOOSE)
+@loose_kernel
 def within(x, L, low, high):
     """Whether all of x lie between low and high."""
     outside = 0
@@ -50,7 +46,7 @@ def within(x, L, low, high):
     return outside == 0
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def read_labels(y, ignore, C, label, L):
     """Labels as int32 with -1 for pixels that do not count. Returns how many do not, and how many of them are wrong."""
     off, bad = 0, 0
@@ -64,7 +60,7 @@ def read_labels(y, ignore, C, label, L):
     return off, bad
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def exponentials(z_CP, s, L, label, top, e, others):
     """e_c = exp(z_c - top), 0 at the pixel's own class; others = their sum."""
     for i in range(L):
@@ -78,7 +74,7 @@ def exponentials(z_CP, s, L, label, top, e, others):
             others[i] += v
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def scatter(code, L, hot, K, table):
     """Add errors, given as bin and position inside it, to the packed counters."""
     unit = np.int64(1) << SHIFT
@@ -96,7 +92,7 @@ def scatter(code, L, hot, K, table):
             table[np.uint32(b)] += unit + np.int64(t & mask)
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def forward(
     z_NCP, y_NP, weight_NP, weighted, ignore, first, last, block, K, want, gammas, powers,
     sums_NSC, counts_N3C, packed_C2K, total_C2, seen_C, whist_2C2K, peak_C, peak_at_C, pixel_NP, top_NP, inv_NP,

@@ -1,10 +1,10 @@
 """Gradient of the softmax statistics: probabilities are computed again, one read and one write of the size of the logits."""
 
-import numba as nb
 import numpy as np
 
+from evenseg.statistics.numba.compiler import kernel
 from evenseg.statistics.numba.packing import RESIDUAL
-from evenseg.statistics.numba.scalar import OPTIONS, exp, log, power
+from evenseg.statistics.numba.scalar import exp, log, power
 from evenseg.statistics.numba.softmax import (
     FIXED_SLOTS,
     NLL,
@@ -21,7 +21,7 @@ from evenseg.statistics.numba.softmax import (
 )
 
 
-@nb.njit(**OPTIONS)
+@kernel
 def backward(
     z_NCP, y_NP, weight_NP, weighted, ignore, first, last, block, K, want, gammas, powers,
     top_NP, inv_NP, grad_NSC, table_GC2K, grad_pixel_NP, grad_NCP,
@@ -88,8 +88,17 @@ def backward(
             varies_C[c] = want_sq or (want_errors and hot > 0)
             if want_errors and hot > 0:
                 table = table_GC2K[group, c, 0]
-                for i in range(L):
-                    wc[i] = constant + table[np.uint32(min(code[i] >> RESIDUAL, highest))]
+                if 4 * hot < L:
+                    lowest = constant + table[0]
+                    for i in range(L):
+                        wc[i] = lowest
+                    for i in range(L):
+                        t = code[i]
+                        if t > mask:
+                            wc[i] = constant + table[np.uint32(min(t >> RESIDUAL, highest))]
+                else:
+                    for i in range(L):
+                        wc[i] = constant + table[np.uint32(min(code[i] >> RESIDUAL, highest))]
             elif want_errors:
                 constant += table_GC2K[group, c, 0, 0]
             flat_C[c] = constant
