@@ -135,7 +135,7 @@ def measure_shape(
                 continue
             if case.heavy and running[-1].pairs:
                 earlier.setdefault(case.name, running[-1].pairs[0][1])
-        gc.collect()
+        gc.collect(1)
         for i in range(max((r.rounds for r in running), default=0)):
             for r in running:
                 if i < r.rounds:
@@ -162,7 +162,7 @@ def measure_sizes(channels: int, pixels: Iterable[int], regime: str, rounds: int
     calls = {BASELINE: [baseline(b) for b in batches], "lovasz": [lovasz(b) for b in batches]}
     count = [b.target.numel() for b in batches]
     # small images are repeated within one measurement, lest the clock and the scheduler be measured
-    repeats = [max(1, round(1e6 / n)) for n in count]
+    repeats = [min(10, max(1, round(1e6 / n))) for n in count]
     times: dict[str, list[list[float]]] = {name: [[] for _ in batches] for name in calls}
     for round_ in range(-1, rounds):
         for i, batch in enumerate(batches):
