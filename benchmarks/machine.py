@@ -55,7 +55,7 @@ def git(*arguments: str) -> str | None:
 def commit() -> dict[str, Any]:
     """The commit and whether the measured code differs from it."""
     head = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--", "src", "benchmarks")
+    changed = git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")
     return {"commit": head.strip() if head else None, "changed": None if changed is None else bool(changed.strip())}
 
 

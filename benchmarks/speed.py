@@ -33,9 +33,9 @@ class Plan:
 
     rounds: int = 7
     fewest: int = 3
-    seconds: float = 1.2
-    slow: float = 2.5
-    very_slow: float = 8.0
+    seconds: float = 1.0
+    slow: float = 2.0
+    very_slow: float = 6.0
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
@@ -83,7 +83,8 @@ def _prepare(case: Case, batch: Batch, reference: Call, plan: Plan) -> _Running:
     if not case.heavy:
         return _Running(case, call, plan.rounds, value, [])
     if first > plan.slow:
-        return _Running(case, call, 0, value, [(before, first)])
+        # much can change within seconds: the baseline of this one round is taken on both sides of it
+        return _Running(case, call, 0, value, [((before + timed(reference, batch)[0]) / 2, first)])
     return _Running(case, call, min(plan.rounds, max(plan.fewest, int(plan.seconds / first))), value, [])
 
 
