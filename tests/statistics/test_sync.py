@@ -21,7 +21,7 @@ def two_ranks(tmp_path_factory):
         subprocess.Popen([*command, str(r), *arguments], env=environment, stderr=subprocess.PIPE, text=True) for r in range(2)
     ]
     try:
-        errors = [p.communicate(timeout=120)[1] for p in processes]
+        errors = [p.communicate(timeout=400)[1] for p in processes]
     finally:
         for p in processes:
             p.kill()
@@ -37,7 +37,9 @@ def expected(name):
     if case:
         y = y.clone()
         y[: 2 if "rank" in _ else 4] = 255
-    return ranks.result(name, ranks.losses(False)[name], ranks.network(), x, y)
+    # sync=True in one process is the joined batch, with the histogram's weights for all: across ranks nobody knows the order
+    # inside a bin, so exact ranks are left out of both sides
+    return ranks.result(name, ranks.losses(True)[name], ranks.network(), x, y)
 
 
 NAMES = [*ranks.losses(False), *(f"{n}{s} without pixels" for n in ("CE", "Lovasz") for s in ("", " rank")), "Lovasz absent twice"]
@@ -48,11 +50,9 @@ def test_two_ranks_are_one_process(two_ranks, name):
     value, gradients = expected(name)
     for rank in two_ranks:
         got, got_gradients = rank[name]
-        # ranks inside a bin are known to the rank that holds its pixels, not across ranks
-        blurred = any(part in name for part in ("Hinge", "Lovasz", "Mixed"))
-        torch.testing.assert_close(got, value, rtol=1e-5 if blurred else 1e-9, atol=1e-12)
+        torch.testing.assert_close(got, value, rtol=1e-9, atol=1e-12)
         a, b = torch.cat([g.flatten() for g in got_gradients]), torch.cat([g.flatten() for g in gradients])
-        assert (a - b).norm() <= (1e-2 if blurred else 1e-8) * b.norm()
+        assert (a - b).norm() <= 1e-8 * b.norm()
     assert gradients[0].any() or " without" in name
 
 

@@ -47,6 +47,10 @@ class SegmentationDataset(ABC):
     def image_size(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of the image without decoding it, where the format allows."""
 
+    def maps(self, value: int) -> bool:
+        """Returns whether the data set's section says what `value` in the masks means."""
+        return False
+
     @property
     @abstractmethod
     def where(self) -> str:

@@ -65,7 +65,8 @@ def _scan(dataset: SegmentationDataset) -> DataFacts:
             + _some(mismatched)
         )
     values = set(np.flatnonzero(total).tolist())
-    if values == {0, 255} and classes.num_classes >= 2:
+    # a mapping of 255 in the section says that its owner knows what 255 is
+    if values == {0, 255} and classes.num_classes >= 2 and not dataset.maps(255):
         raise ValueError(
             f"{dataset.where}: the masks hold only the values 0 ({total[0]} pixels) and 255 ({total[255]} pixels, "
             f"{_role(255, dataset)}), so they look like 0/255 masks of {classes.names[1]!r}; "

@@ -73,7 +73,11 @@ class FolderDataset(SegmentationDataset):
     def read_mask(self, index: int) -> NDArray[np.uint8]:
         return self._table[read_index_image(self._pairs[index][1])]
 
+    def maps(self, value: int) -> bool:
+        return value in self.label_map or str(value) in self.label_map or "*" in self.label_map
+
     def image_size(self, index: int) -> tuple[int, int]:
+        # decoded in full, once a run: a damaged image must be found before training, not in its middle
         with _open(self._pairs[index][0]) as image:
             return image.height, image.width
 
@@ -171,9 +175,11 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def _open(file: Path) -> Image.Image:
     try:
-        return Image.open(file)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{file} cannot be read as an image") from error
+        image = Image.open(file)
+        image.load()  # a truncated file shows only here
+        return image
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{file} cannot be read as an image: {error}") from error
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,8 @@ class SegmentationModule(lightning.LightningModule):
         """Returns the metrics of the last validation, `loss` as the mean over images (None without a loss)."""
         assert self.matrices_NCC is not None
         loss = float(torch.stack(self._losses).mean()) if self._losses else None
+        if loss is not None and not math.isfinite(loss):
+            raise ValueError(f"the validation loss is {loss}: training has diverged; lower the learning rate")
         return {"loss": loss} | score_row(self.matrices_NCC)
 
     def configure_optimizers(self) -> Any:

@@ -249,5 +249,10 @@ def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> N
     outputs = [torch.linspace(-1, 1, 2 * classes.num_classes * 64).view(2, -1, 8, 8) for _ in range(model.num_outputs)]
     target = (torch.arange(128).view(2, 8, 8) % classes.num_classes).to(torch.uint8)
     target[:, 0] = classes.ignore_index
+    if any(getattr(module, "keep", None) == "accumulate" for module in loss.modules()):
+        raise ConfigError(
+            "memory: accumulate sums up until reset() is called, which this trainer never does; use a decay such as 0.9",
+            key_path=key_path,
+        )
     with _as_config_error(key_path), torch.no_grad():
         loss(outputs, target)

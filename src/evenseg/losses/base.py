@@ -7,6 +7,7 @@ MixedLoss can run one pass for many losses.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -28,7 +29,14 @@ def keywords(loss: type[nn.Module]) -> set[str]:
         if "__init__" in cls.__dict__ and issubclass(cls, nn.Module) and cls is not nn.Module:
             parameters = inspect.signature(cls.__init__).parameters.values()
             names |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    return names
+    return names - set(getattr(loss, "fixed", ()))
+
+
+def refuse_unknown(loss: type[nn.Module], options: Mapping[str, object]) -> None:
+    """ValueError with the nearest valid name if one of the options is not a common keyword."""
+    for key in options:
+        if key not in CommonOptions.__annotations__:
+            raise ValueError(f"{loss.__name__} has no keyword {key!r}; {nearest(key, keywords(loss))}")
 
 
 def channels(logits: Tensor, target: Tensor, mode: str) -> Tensor:
@@ -77,6 +85,7 @@ class StatisticLoss(nn.Module):
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
+    fixed: ClassVar[tuple[str, ...]] = ()  # keywords of a base class that this one sets itself
     soft_labels: ClassVar[bool] = False
     default_mode: ClassVar[str] = "multiclass"
     default_classes: ClassVar[str] = "present"
@@ -87,10 +96,7 @@ class StatisticLoss(nn.Module):
 
     def __init__(self, **common: Unpack[CommonOptions]):
         super().__init__()
-        known = CommonOptions.__annotations__
-        for key in common:
-            if key not in known:
-                raise ValueError(f"{type(self).__name__} has no keyword {key!r}; {nearest(key, keywords(type(self)))}")
+        refuse_unknown(type(self), common)
         self.mode = one_of("mode", common.get("mode", self.default_mode), MODES)
         self.ignore_index = label("ignore_index", common.get("ignore_index", 255))
         self.per_image = flag("per_image", common.get("per_image", False))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from evenseg.losses.base import refuse_unknown
 from evenseg.losses.functional_form import functional
 from evenseg.losses.options import CommonOptions
 from evenseg.losses.tversky import TverskyLoss
@@ -38,6 +39,8 @@ class DiceLoss(TverskyLoss):
         0.5
     """
 
+    fixed = ("alpha", "beta")
+
     def __init__(
         self,
         *,
@@ -51,6 +54,7 @@ class DiceLoss(TverskyLoss):
         weight_normalization: bool = True,
         **common: Unpack[CommonOptions],
     ):
+        refuse_unknown(type(self), common)
         # TP / (TP + FP/2 + FN/2) is Dice over 2: so are its smoothing terms
         super().__init__(
             alpha=0.5, beta=0.5, smooth_num=smooth_num / 2, smooth_den=smooth_den / 2, eps=eps / 2, squared=squared,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import Unpack
 
+from evenseg.losses.base import refuse_unknown
 from evenseg.losses.functional_form import functional
 from evenseg.losses.options import CommonOptions
 from evenseg.losses.tversky import TverskyLoss
@@ -29,6 +30,8 @@ class JaccardLoss(TverskyLoss):
     Jaccard metric losses, NeurIPS 2023.
     """
 
+    fixed = ("alpha", "beta")
+
     def __init__(
         self,
         *,
@@ -42,6 +45,7 @@ class JaccardLoss(TverskyLoss):
         weight_normalization: bool = True,
         **common: Unpack[CommonOptions],
     ):
+        refuse_unknown(type(self), common)
         super().__init__(
             alpha=1.0, beta=1.0, smooth_num=smooth_num, smooth_den=smooth_den, eps=eps, squared=squared, log_loss=log_loss,
             average=average, absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common,

@@ -34,6 +34,8 @@ class _LovaszLoss(RegionLoss):
         super().__init__(absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common)
         self.method = one_of("method", method, ("histogram", "sort"))
         self.num_bins = check_bins(num_bins)
+        if self.method == "sort" and self.engine == "numba":
+            raise ValueError("method='sort' runs in plain torch; engine='numba' serves method='histogram' only")
         if self.method == "sort" and self.memory is not None:
             raise ValueError("memory needs method='histogram': sorted errors of earlier batches cannot be added")
         if self.method == "sort" and self.sync:
@@ -102,7 +104,9 @@ class LovaszSoftmaxLoss(_LovaszLoss):
 
     Args:
         method: "histogram" (one pass, no sort; value within one bin width below the exact one, in practice 1e-6) or "sort".
-        num_bins: bins of the histogram, a multiple of 16.
+        num_bins: bins of the histogram, a multiple of 16. Where one bin would blur the gradient of a rare class, its pixels are
+            ranked exactly; not so with `pixel_weight`, `sync` or `memory`, whose gradients can be off by some per cent for a
+            class of a few pixels (docs/lovasz_accuracy.md).
         **common: see :class:`evenseg.losses.base.RegionLoss`. classes="present" by default, as in the authors' code. With
             "all" or a list, a class without labels costs its largest probability. mode "multiclass", or "binary" and
             "multilabel" for sigmoid errors.

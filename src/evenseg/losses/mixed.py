@@ -158,7 +158,9 @@ class MixedLoss(nn.Module):
         for i, loss in enumerate(self.losses):
             if i not in values:
                 extra = {name: context[name] for name in getattr(loss, "requires", ())}
-                values[i] = loss(logits, target, pixel_weight, **extra)
+                # losses from elsewhere need not know pixel weights
+                weights = () if pixel_weight is None and not isinstance(loss, (StatisticLoss, MixedLoss)) else (pixel_weight,)
+                values[i] = loss(logits, target, *weights, **extra)
                 if values[i].dim():
                     raise ValueError(f"{self.names[i]} in a mix must give a scalar; its reduction is {getattr(loss, 'reduction', None)!r}")
         self.terms = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypedDict
 
 import torch
@@ -61,9 +61,11 @@ def flag(name: str, value: Any) -> bool:
 
 def label(name: str, value: Any) -> int | None:
     """An integer label or None, or a ValueError."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ValueError(f"{name} must be an integer or None, got {value!r}")
-    return value
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or not -(2**31) <= int(value) < 2**31:
+        raise ValueError(f"{name} must be an integer of at most 32 bits or None, got {value!r}")
+    return int(value)
 
 
 def class_weights(name: str, value: Any) -> Tensor | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import RegionLoss
+from evenseg.losses.base import RegionLoss, refuse_unknown
 from evenseg.losses.functional_form import functional
 from evenseg.losses.options import CommonOptions, flag, number, one_of
 from evenseg.statistics import Members, SegmentStatistics
@@ -109,6 +109,8 @@ class FocalTverskyLoss(TverskyLoss):
     Source: Abraham and Khan, A novel focal Tversky loss function, ISBI 2019, eq. 3.
     """
 
+    fixed = ("log_loss",)
+
     def __init__(
         self,
         *,
@@ -125,6 +127,7 @@ class FocalTverskyLoss(TverskyLoss):
         weight_normalization: bool = True,
         **common: Unpack[CommonOptions],
     ):
+        refuse_unknown(type(self), common)
         super().__init__(
             alpha=alpha, beta=beta, smooth_num=smooth_num, smooth_den=smooth_den, eps=eps, squared=squared, average=average,
             absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common,

@@ -154,7 +154,7 @@ def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image
     group = torch.arange(N, device=bins.device)[:, None, None] if per_image else 0
     row = (group * C + torch.arange(C, device=bins.device)[None, :, None]) * 2 + foreground
     if activation == "hinge":
-        valid_NCP = valid_NCP & (error.detach() > 0)  # nothing ranks below a zero
+        valid_NCP = valid_NCP & (error.detach() != 0)  # nothing ranks below a zero; NaN stays
     index = (row * num_bins + bins)[valid_NCP]
     flat = torch.zeros(G * C * 2 * num_bins, dtype=torch.float64, device=bins.device)
     weight = weight_NCP[valid_NCP].double()

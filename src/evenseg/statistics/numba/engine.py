@@ -167,6 +167,8 @@ def softmax_sums_backward(
 
     workers.share(task, 0, N * blocks, workers.count(z.size))
     for g, c in grad_peak.nonzero().tolist():
+        if peak_at[g, c] < 0:  # no error above 0
+            continue
         n, i = divmod(int(peak_at[g, c]), P)
         p = np.exp(z[n, :, i] - top_NP[n, i]) * inv_NP[n, i]
         out[n, :, i] += float(grad_peak[g, c]) * p[c] * ((np.arange(C) == c) - p)
@@ -311,6 +313,8 @@ def margin_sums_backward(
 
     workers.share(task, 0, N * R * blocks, workers.count(z.size))
     for g, r, side in grad_peak.nonzero().tolist():
+        if peak_at[g, r, side] < 0:  # no error above 0
+            continue
         n, i = divmod(int(peak_at[g, r, side]), P)
         sign = 1.0 if side == 1 else -1.0
         u = sign * float(z[n, 1, i] - z[n, 0, i] if pair else z[n, r, i])

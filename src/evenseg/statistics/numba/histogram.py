@@ -35,7 +35,7 @@ class Histogram:
         self.floats = np.zeros((parts, 2, rows, 2, num_bins) if wanted and floats else (parts, 2, 1, 1, 1))
         self.use_floats = wanted and floats
         # the largest errors and where they are: of every group, and of every worker in the current group
-        self.peak, self.peak_at = np.zeros((groups, *peaks)), np.zeros((groups, *peaks), np.int64)
+        self.peak, self.peak_at = np.zeros((groups, *peaks)), np.full((groups, *peaks), -1)
         self.part_peak, self.part_at = np.zeros((parts, *peaks), dtype), np.zeros((parts, *peaks), np.int64)
 
     def collect(self, group: int, packed: np.ndarray, parts: int) -> None:

@@ -64,7 +64,7 @@ def _ranked(raw: list[Tensor], pair: bool | None) -> RankedErrors | None:
         used = int((place[:, 0] >= 0).sum())
         error, place, above = error[:used], place[:used], above[:used]
     if pair:
-        mirrored = torch.stack([place[:, 0], place[:, 1], 1 - place[:, 2], place[:, 3]], 1)
+        mirrored = torch.stack([place[:, 0], place[:, 1], torch.where(place[:, 0] < 0, 0, 1 - place[:, 2]), place[:, 3]], 1)
         place = torch.stack([place[:, 0], place[:, 1] + 1, place[:, 2], place[:, 3]], 1)
         error, place, above = torch.cat([error, error]), torch.cat([place, mirrored]), torch.cat([above, above.flip(1)])
     return RankedErrors(error, place.detach(), above.detach())
