@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, STEPS, png, write_run, write_study
 
 import evenseg.report
+from conftest import CLASSES, STEPS, png, write_run, write_study
 from evenseg.report import write_run_report, write_study_report
 from evenseg.report.statistics import paired_difference
 

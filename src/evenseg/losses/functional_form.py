@@ -24,7 +24,8 @@ def functional(module: type[nn.Module]) -> Callable[..., Tensor]:
 
     loss.__name__ = loss.__qualname__ = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", module.__name__).lower()
     loss.__module__ = module.__module__
-    loss.__doc__ = f"{(module.__doc__ or '').strip()}\n\n    As a function: the module {module.__name__} built with the keywords and called once."
+    own_words = (module.__doc__ or "").strip()
+    loss.__doc__ = f"{own_words}\n\n    As a function: the module {module.__name__} built with the keywords and called once."
     call = inspect.signature(loss).parameters
     loss.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [call["logits"], call["target"], call["pixel_weight"], *own], return_annotation=Tensor

@@ -109,7 +109,9 @@ class MixedLoss(nn.Module):
         if any(not isinstance(loss, nn.Module) for loss in losses):
             from evenseg.losses.build import build_single_loss  # build reads the table of losses, which holds this class
 
-            losses = [loss if isinstance(loss, nn.Module) else build_single_loss(loss, path=f"losses[{i}]") for i, loss in enumerate(losses)]
+            losses = [
+                loss if isinstance(loss, nn.Module) else build_single_loss(loss, path=f"losses[{i}]") for i, loss in enumerate(losses)
+            ]
         self.losses = nn.ModuleList(losses)  # type: ignore[arg-type]
         self.names = unique_names([type(loss).__name__ for loss in self.losses])
         self.terms: dict[str, Tensor] = {}

@@ -117,7 +117,8 @@ def eager_statistics(
         out["power"] = {q: total_of((-logp_NCP).clamp(min=POWER_FLOOR) ** q, y_NCP) for q in members.power}
     if members.errors:
         ranks = members.ranks and pixel_weight_NP is None and not torch.compiler.is_compiling()
-        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, out["labels"] if ranks else None))
+        to_rank = out["labels"] if ranks else None
+        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, to_rank))
     if members.pixel_nll:
         if softmax:
             out["pixel_nll"] = torch.where(y_NCP > 0, -logp_NCP * y_NCP, 0.0).sum(1)

@@ -44,7 +44,8 @@ def flatten_target(target: Tensor, logits: Tensor, activation: str) -> Tensor:
         flat = target.reshape(N, -1)
     else:
         raise ValueError(
-            f"target has shape {tuple(target.shape)}, logits {full_shape}: expected labels {label_shape} or one map per channel {full_shape}"
+            f"target has shape {tuple(target.shape)}, logits {full_shape}: expected labels {label_shape} "
+            f"or one map per channel {full_shape}"
         )
     if not flat.is_floating_point():
         return flat.view(torch.uint8) if flat.dtype == torch.bool else flat

@@ -143,7 +143,8 @@ def _(logits, target, weight, ignore, per_image, num_bins, want, gammas, powers)
 @torch.library.custom_op("evenseg::softmax_sums_backward", mutates_args=(), device_types="cpu")
 def softmax_sums_backward(
     grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, grad_ranked: Tensor, logits: Tensor,
-    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor, top: Tensor, inv: Tensor, ignore: int, num_bins: int, want: int,
+    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor, top: Tensor, inv: Tensor,
+    ignore: int, num_bins: int, want: int,
     gammas: list[float], powers: list[float],
 ) -> Tensor:  # fmt: skip
     """Gradient of `softmax_sums` with respect to the logits."""
@@ -286,7 +287,8 @@ def _(logits, target, weight, positive, labels_to, pair, hinge, ignore, per_imag
 @torch.library.custom_op("evenseg::margin_sums_backward", mutates_args=(), device_types="cpu")
 def margin_sums_backward(
     grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, grad_ranked: Tensor, logits: Tensor,
-    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor, positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int, num_bins: int,
+    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor,
+    positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int, num_bins: int,
     want: int, gammas: list[float], powers: list[float],
 ) -> Tensor:  # fmt: skip
     """Gradient of `margin_sums` with respect to the logits."""
