@@ -47,11 +47,6 @@ def test_nan_is_not_swallowed_by_the_hinge():
         assert LovaszHingeLoss(engine=engine)(z, torch.tensor([[0, 1]])).isnan()
 
 
-def test_sorting_has_no_kernel():
-    with pytest.raises(ValueError, match="engine='numba'"):
-        LovaszSoftmaxLoss(method="sort", engine="numba")
-
-
 def test_ignore_index_of_any_size_is_checked():
     with pytest.raises(ValueError, match="at most 32 bits"):
         DiceLoss(ignore_index=2**70)

@@ -34,8 +34,6 @@ class _LovaszLoss(RegionLoss):
         super().__init__(absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common)
         self.method = one_of("method", method, ("histogram", "sort"))
         self.num_bins = check_bins(num_bins)
-        if self.method == "sort" and self.engine == "numba":
-            raise ValueError("method='sort' runs in plain torch; engine='numba' serves method='histogram' only")
         if self.method == "sort" and self.memory is not None:
             raise ValueError("memory needs method='histogram': sorted errors of earlier batches cannot be added")
         if self.method == "sort" and self.sync:
@@ -103,7 +101,7 @@ class LovaszSoftmaxLoss(_LovaszLoss):
     1 - IoU.
 
     Args:
-        method: "histogram" (one pass, no sort; value within one bin width below the exact one, in practice 1e-6) or "sort".
+        method: "sort" (exact, always plain torch) or "histogram" (one pass, no sort; value within one bin width below the exact one, in practice 1e-6).
         num_bins: bins of the histogram, a multiple of 16. Where one bin would blur the gradient of a rare class, its pixels are
             ranked exactly; not so with `pixel_weight`, `sync` or `memory`, whose gradients can be off by some per cent for a
             class of a few pixels (docs/lovasz_accuracy.md).
