@@ -101,7 +101,8 @@ class LovaszSoftmaxLoss(_LovaszLoss):
     1 - IoU.
 
     Args:
-        method: "sort" (exact, always plain torch) or "histogram" (one pass, no sort; value within one bin width below the exact one, in practice 1e-6).
+        method: "histogram" (one pass, no sort; value within one bin width below the exact one, in practice 1e-6) or "sort"
+            (exact, always in plain torch).
         num_bins: bins of the histogram, a multiple of 16. Where one bin would blur the gradient of a rare class, its pixels are
             ranked exactly; not so with `pixel_weight`, `sync` or `memory`, whose gradients can be off by some per cent for a
             class of a few pixels (docs/lovasz_accuracy.md).
