@@ -63,8 +63,10 @@ def label(name: str, value: Any) -> int | None:
     """An integer label or None, or a ValueError."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or not -(2**31) <= int(value) < 2**31:
-        raise ValueError(f"{name} must be an integer of at most 32 bits or None, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name} must be an integer or None, got {value!r}")
+    if not -(2**31) <= int(value) < 2**31:
+        raise ValueError(f"{name} must be an integer of at most 32 bits, got {value!r}")
     return int(value)
 
 
