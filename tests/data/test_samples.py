@@ -39,7 +39,7 @@ def test_the_same_picture_is_transformed_anew_each_time():
 
 def test_every_picture_once_per_pass():
     samples = training_samples()
-    passes = [[samples.index_of(item) for item in range(start, start + 5)] for start in (0, 5, 10)]
+    passes = [[samples.draw(item).pair for item in range(start, start + 5)] for start in (0, 5, 10)]
     assert all(sorted(one) == [0, 1, 2, 3, 4] for one in passes)
     assert len({tuple(one) for one in passes}) > 1
 

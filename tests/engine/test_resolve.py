@@ -57,6 +57,11 @@ def test_a_good_configuration_gives_the_parts(tiny):
         ("loss.coef", [1, 0.4], "loss.coef", ["2 weights", "the model LightUNet has 1 output"]),
         ("loss.coeff", [1], "loss.coeff", ["'coef'"]),
         ("device", "cuda", "device", ["no GPU"]),
+        ("sampler", {"type": "EquiBatch"}, "sampler.type", ["unknown sampler type", "did you mean 'Equibatch'"]),
+        ("sampler", {"type": "Equibatch", "clases": ["road"]}, "sampler.clases", ["did you mean 'classes'"]),
+        ("sampler", {"type": "Equibatch", "classes": ["raod"]}, "sampler", ["unknown class 'raod'", "'road'"]),
+        ("sampler", {"type": "Shuffle", "length": 3}, "sampler", ["length is filled in by the run"]),
+        ("sampler", {"type": "ClassBalancedCrop"}, "sampler.type", ["has no RandomCrop"]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found_before_training(tiny, path, value, key_path, parts):

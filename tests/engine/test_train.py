@@ -42,6 +42,16 @@ def test_metrics_rows(run):
     assert [row["time"] for row in rows(run)] == sorted(row["time"] for row in rows(run))
 
 
+def test_the_sampler_of_the_configuration_is_used(run, tiny, tmp_path):
+    tiny["sampler"] = {"type": "ClassBalancedCrop", "classes": ["road"]}
+    tiny["train_dataset"]["transforms"].insert(0, {"type": "RandomCrop", "size": [16, 16]})
+    aimed = train(make_config(tiny), tmp_path / "aimed")
+    tiny["sampler"] = {"type": "Shuffle"}
+    plain = train(make_config(tiny), tmp_path / "plain")
+    assert rows(aimed, "train")[0]["loss"] != rows(plain, "train")[0]["loss"]
+    assert load_config(aimed / "config.yaml").sampler.keywords == {"classes": ["road"]}
+
+
 def test_csv_has_the_same_rows(run):
     with (run / "metrics.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

@@ -45,6 +45,7 @@ class Config(BaseModel):
     model: Section
     optimizer: Section
     lr_scheduler: Section = Section(type="Constant")
+    sampler: Section = Section(type="Shuffle")
     loss: dict[str, Any] | None = None
     losses: dict[str, dict[str, Any]] | None = None
     iters: int = Field(gt=0)

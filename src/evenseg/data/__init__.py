@@ -3,6 +3,7 @@
 from evenseg.data.base import Classes, SegmentationDataset
 from evenseg.data.check import DataFacts, check_data
 from evenseg.data.folder import FolderDataset
+from evenseg.data.samplers import SAMPLERS, PairSampler, RankBatches
 from evenseg.data.samples import EvaluationSamples, Sample, TrainingSamples
 from evenseg.data.synthetic import SyntheticRoads
 from evenseg.data.transforms import TRANSFORMS, Pipeline
@@ -14,12 +15,15 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
 
 __all__ = [
     "DATASETS",
+    "SAMPLERS",
     "TRANSFORMS",
     "Classes",
     "DataFacts",
     "EvaluationSamples",
     "FolderDataset",
+    "PairSampler",
     "Pipeline",
+    "RankBatches",
     "Sample",
     "SegmentationDataset",
     "SyntheticRoads",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evenseg.data.base import SegmentationDataset
+from evenseg.data.base import Classes, SegmentationDataset
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,14 @@ class DataFacts:
     Attributes:
         counts: pixels per label value over all masks, (256,) int64.
         sizes: the different (height, width), sorted.
+        class_counts: pixels of every class in every mask, (masks, classes) int64.
+        classes: of the data set.
     """
 
     counts: NDArray[np.int64]
     sizes: tuple[tuple[int, int], ...]
+    class_counts: NDArray[np.int64]
+    classes: Classes
 
 
 _CHECKED: dict[Hashable, DataFacts] = {}
@@ -49,10 +53,12 @@ def _scan(dataset: SegmentationDataset) -> DataFacts:
     outside: list[tuple[str, NDArray[np.int64]]] = []
     mismatched: list[str] = []
     sizes: set[tuple[int, int]] = set()
+    class_counts = np.zeros((len(dataset), classes.num_classes), np.int64)
     for index in range(len(dataset)):
         mask = dataset.read_mask(index)
         counts = np.bincount(mask.ravel(), minlength=256)
         total += counts
+        class_counts[index] = counts[: classes.num_classes]
         if (counts[~allowed] > 0).any():
             outside.append((dataset.name(index), np.where(allowed, 0, counts)))
         height, width = dataset.image_size(index)
@@ -74,7 +80,7 @@ def _scan(dataset: SegmentationDataset) -> DataFacts:
         )
     if outside:
         raise ValueError(_outside_message(dataset, outside, total))
-    return DataFacts(total, tuple(sorted(sizes)))
+    return DataFacts(total, tuple(sorted(sizes)), class_counts, classes)
 
 
 def _outside_message(

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from evenseg.data.base import SegmentationDataset
-from evenseg.data.transforms import Pipeline
+from evenseg.data.samplers import Draw, PairSampler, Shuffle
+from evenseg.data.transforms import Aim, Pipeline
 
 
 class Sample(NamedTuple):
@@ -30,36 +31,40 @@ class Sample(NamedTuple):
 class TrainingSamples(Dataset[Sample]):
     """The samples of a whole run, one after the other: item k is slot k mod batch_size of step k div batch_size.
 
-    Every item is a function of (seed, k) alone: neither the number of workers nor what was read before matters. The
-    pictures come in a fresh random order per pass over the data set.
+    Every item is a function of (seed, k) alone: neither the number of workers or ranks nor what was read before matters.
 
     Args:
         dataset: the pairs.
         pipeline: transforms, applied with a seed derived from (seed, k).
         length: number of items, iters * batch_size.
         seed: of the run.
+        sampler: which pair each item shows; by default a fresh random order per pass over the data set.
     """
 
-    def __init__(self, dataset: SegmentationDataset, pipeline: Pipeline, length: int, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        pipeline: Pipeline,
+        length: int,
+        seed: int,
+        sampler: PairSampler | None = None,
+    ) -> None:
         self.dataset, self.pipeline, self.length, self.seed = dataset, pipeline, length, seed
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+        self.sampler = sampler or Shuffle(len(dataset), seed)
 
     def __len__(self) -> int:
         return self.length
 
-    def index_of(self, item: int) -> int:
-        """Returns which pair item k shows."""
-        turn, place = divmod(item, len(self.dataset))
-        if self._order[0] != turn:
-            self._order = (turn, np.random.default_rng([self.seed, 0, turn]).permutation(len(self.dataset)))
-        return int(self._order[1][place])
+    def draw(self, item: int) -> Draw:
+        """Returns which pair item k shows, and the class its crop is aimed at, if any."""
+        return self.sampler.draw(item)
 
     def __getitem__(self, item: int) -> Sample:
         if not 0 <= item < self.length:
             raise IndexError(f"item {item} is outside 0..{self.length - 1}")
-        index = self.index_of(item)
         seed = int(np.random.SeedSequence([self.seed, 1, item]).generate_state(1, np.uint64)[0] >> 1)
-        return make_sample(self.dataset, self.pipeline, index, seed)
+        pair, aim = self.draw(item)
+        return make_sample(self.dataset, self.pipeline, pair, seed, aim)
 
 
 class EvaluationSamples(Dataset[Sample]):
@@ -75,8 +80,10 @@ class EvaluationSamples(Dataset[Sample]):
         return make_sample(self.dataset, self.pipeline, index, seed=0)
 
 
-def make_sample(dataset: SegmentationDataset, pipeline: Pipeline, index: int, seed: int) -> Sample:
+def make_sample(
+    dataset: SegmentationDataset, pipeline: Pipeline, index: int, seed: int, aim: Aim | None = None
+) -> Sample:
     """Reads one pair and transforms it."""
     image = torch.from_numpy(np.array(dataset.read_image(index))).permute(2, 0, 1)
     mask = torch.from_numpy(np.array(dataset.read_mask(index)))
-    return Sample(*pipeline(image, mask, seed), index)
+    return Sample(*pipeline(image, mask, seed, aim), index)

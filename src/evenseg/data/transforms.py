@@ -7,6 +7,7 @@ generator, which `Pipeline` seeds per sample and restores.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,19 @@ from torchvision.transforms.v2 import functional as TF  # isort: skip
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Transform = Callable[..., tuple[Tensor, Tensor]]
+
+
+class Aim(NamedTuple):
+    """What a crop must hold.
+
+    Attributes:
+        label: a pixel of this class, where the mask has one.
+        centered: whether that pixel lies in the middle (as far as the border allows) or anywhere in the window.
+    """
+
+    label: int
+    centered: bool = False
 
 
 def _uniform(low: float, high: float) -> float:
@@ -57,22 +70,45 @@ class Resize:
 
 
 class RandomCrop:
-    """Cuts out a window of `size` = (height, width) anywhere; smaller images are padded (black, mask ignored)."""
+    """Cuts out a window of `size` = (height, width) anywhere; smaller images are padded (black, mask ignored).
+
+    A sampler may aim the window at a class; see `Aim`.
+    """
+
+    takes_aim = True
 
     def __init__(self, size: tuple[int, int], ignore_index: int = 255) -> None:
         self.size = _checked_size(size)
         self.ignore_index = ignore_index
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, aim: Aim | None = None) -> tuple[Tensor, Tensor]:
         height, width = self.size
         bottom, right = max(0, height - mask.shape[0]), max(0, width - mask.shape[1])
         if bottom or right:
             image = TF.pad(image, [0, 0, right, bottom], fill=0)
             mask = TF.pad(mask[None], [0, 0, right, bottom], fill=self.ignore_index)[0]
-        top = int(torch.randint(mask.shape[0] - height + 1, ()))
-        left = int(torch.randint(mask.shape[1] - width + 1, ()))
+        top, left = window_corner(mask, self.size, aim)
         window = (slice(top, top + height), slice(left, left + width))
         return image[:, window[0], window[1]], mask[window]
+
+
+def window_corner(mask: Tensor, size: tuple[int, int], aim: Aim | None = None) -> tuple[int, int]:
+    """Returns top and left of a random window in a mask at least as large; aimed at a class where `aim` says so.
+
+    The pixel to aim at is drawn evenly among the class's; a mask without the class is cut anywhere.
+    """
+    free = mask.shape[0] - size[0], mask.shape[1] - size[1]
+    pixels = None if aim is None else (mask == aim.label).nonzero()
+    if aim is None or pixels is None or not len(pixels):
+        return int(torch.randint(free[0] + 1, ())), int(torch.randint(free[1] + 1, ()))
+    corner = []
+    for position, length, most in zip(pixels[int(torch.randint(len(pixels), ()))].tolist(), size, free, strict=True):
+        if aim.centered:
+            corner.append(min(max(position - length // 2, 0), most))
+        else:
+            low, high = max(position - length + 1, 0), min(position, most)
+            corner.append(low + int(torch.randint(high - low + 1, ())))
+    return corner[0], corner[1]
 
 
 class RandomFlip:
@@ -130,7 +166,7 @@ TRANSFORMS: dict[str, type] = {
 
 
 class Pipeline:
-    """Transforms in order, as a pure function of (image, mask, seed); ends with a float32 image.
+    """Transforms in order, as a pure function of (image, mask, seed, aim); ends with a float32 image.
 
     Args:
         transforms: callables (image, mask) -> (image, mask).
@@ -139,12 +175,14 @@ class Pipeline:
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = tuple(transforms)
 
-    def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, seed: int, aim: Aim | None = None) -> tuple[Tensor, Tensor]:
         # devices=[]: saving the state of a GPU's generator would cost a synchronisation per sample
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for transform in self.transforms:
-                image, mask = transform(image, mask)
+                # crops say that they can be aimed: users' own ones, too
+                aimed = {"aim": aim} if aim is not None and getattr(transform, "takes_aim", False) else {}
+                image, mask = transform(image, mask, **aimed)
         if not image.is_floating_point():
             image = TF.to_dtype(image, torch.float32, scale=True)
         return image.contiguous(), mask.contiguous()

@@ -11,7 +11,17 @@ import torch
 from torch import nn
 
 from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, join_path, look_up
-from evenseg.data import DATASETS, TRANSFORMS, Classes, Pipeline, SegmentationDataset, check_data
+from evenseg.data import (
+    DATASETS,
+    SAMPLERS,
+    TRANSFORMS,
+    Classes,
+    DataFacts,
+    PairSampler,
+    Pipeline,
+    SegmentationDataset,
+    check_data,
+)
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
 from evenseg.models import MODELS, more_parameters
 
@@ -31,6 +41,7 @@ class Experiment:
     config: Config
     train: Data
     val: Data
+    sampler: PairSampler
 
     @property
     def classes(self) -> Classes:
@@ -64,17 +75,18 @@ def resolve(config: Config) -> Experiment:
             _try_loss(loss, MODELS[config.model.type], classes, path)
         stride = int(build_model(config, classes).stride)  # type: ignore[arg-type]
         _check_crop(config, stride)
-        for data, path in ((train, "train_dataset"), (val, "val_dataset")):
-            with _as_config_error(path):
-                facts = check_data(data.dataset)
-            fixed = {"RandomCrop", "Resize"} & {transform.type for transform in config.train_dataset.transforms}
-            if path == "train_dataset" and config.batch_size > 1 and len(facts.sizes) > 1 and not fixed:
-                raise ConfigError(
-                    f"the images have {len(facts.sizes)} different sizes, so batch_size {config.batch_size} needs a "
-                    "RandomCrop or a Resize",
-                    key_path="train_dataset.transforms",
-                )
-        return Experiment(config, train, val)
+        with _as_config_error("train_dataset"):
+            facts = check_data(train.dataset)
+        with _as_config_error("val_dataset"):
+            check_data(val.dataset)
+        fixed = {"RandomCrop", "Resize"} & {transform.type for transform in config.train_dataset.transforms}
+        if config.batch_size > 1 and len(facts.sizes) > 1 and not fixed:
+            raise ConfigError(
+                f"the images have {len(facts.sizes)} different sizes, so batch_size {config.batch_size} needs a "
+                "RandomCrop or a Resize",
+                key_path="train_dataset.transforms",
+            )
+        return Experiment(config, train, val, build_sampler(config, facts))
 
 
 def loss_sections(config: Config) -> dict[str, dict[str, Any]]:
@@ -91,6 +103,7 @@ def check_signatures(config: Config) -> None:
             section = getattr(config, name)
             if section is not None:
                 _check_dataset(section, name)
+        _check_sampler(config)
         model = look_up(MODELS, config.model, "model", "model")
         _check_model(config)
         optimizer = look_up(OPTIMIZERS, config.optimizer, "optimizer", "optimizer")
@@ -120,6 +133,14 @@ def build_data(section: DatasetSection, key_path: str) -> Data:
         with _as_config_error(path):
             transforms.append(cls(**keywords))
     return Data(dataset, Pipeline(transforms))
+
+
+def build_sampler(config: Config, facts: DataFacts) -> PairSampler:
+    """Builds the sampler over the pairs of the training set."""
+    kind = SAMPLERS[config.sampler.type]
+    keywords = _check_sampler(config)
+    with _as_config_error("sampler"):
+        return kind(len(facts.class_counts), config.seed, facts, **keywords)
 
 
 def build_model(config: Config, classes: Classes) -> nn.Module:
@@ -196,6 +217,20 @@ def _check_dataset(section: DatasetSection, key_path: str) -> None:
         raise ConfigError(
             "Normalize must come last", key_path=join_path(key_path, "transforms", names.index("Normalize"))
         )
+
+
+def _check_sampler(config: Config) -> dict[str, Any]:
+    kind = look_up(SAMPLERS, config.sampler, "sampler", "sampler")
+    filled_in = {"length", "seed", "facts"}
+    if given := filled_in & config.sampler.keywords.keys():
+        raise ConfigError(f"{min(given)} is filled in by the run; leave it out", key_path="sampler")
+    keywords = check_keywords(kind, config.sampler.keywords, key_path="sampler", injected=filled_in)
+    transforms = [look_up(TRANSFORMS, section, "transform", "") for section in config.train_dataset.transforms]
+    if kind.needs_crop and not any(getattr(transform, "takes_aim", False) for transform in transforms):
+        raise ConfigError(
+            f"{config.sampler.type} places crops, but train_dataset.transforms has no RandomCrop", key_path="sampler.type"
+        )
+    return keywords
 
 
 def _check_model(config: Config) -> dict[str, Any]:

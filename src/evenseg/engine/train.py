@@ -53,7 +53,11 @@ def run(experiment: Experiment, path: Path, *, overwrite: bool = False, title: s
     )
     recorder = Recorder(folder, config.iters, config.log_interval, title or name)
     samples = TrainingSamples(
-        experiment.train.dataset, experiment.train.pipeline, config.iters * config.batch_size, config.seed
+        experiment.train.dataset,
+        experiment.train.pipeline,
+        config.iters * config.batch_size,
+        config.seed,
+        experiment.sampler,
     )
     whole_images = EvaluationSamples(experiment.val.dataset, experiment.val.pipeline)
     folder.create(config, overwrite=overwrite)
