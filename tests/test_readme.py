@@ -7,7 +7,9 @@ import pytest
 
 from evenseg.losses.table import markdown_table
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [README, *[(ROOT / "docs" / name).read_text() for name in ("training.md",)]]
 
 
 def test_table_of_losses_is_the_generated_one():
@@ -15,7 +17,7 @@ def test_table_of_losses_is_the_generated_one():
     assert written == markdown_table(), "run `evenseg losses --markdown` and put its output between the marks"
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.S))
+@pytest.mark.parametrize("code", [code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page, re.S)])
 def test_python_examples_run(code, capsys):
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()

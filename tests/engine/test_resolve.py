@@ -155,3 +155,20 @@ def test_the_crop_ignores_what_the_data_set_ignores(tiny, make_folder):
     assert experiment.train.pipeline.transforms[0].ignore_index == 200
     ignored = torch.full((1, 4, 4), 200, dtype=torch.uint8)
     assert experiment.build_loss()([torch.randn(1, 2, 4, 4)], ignored).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "key_path", "part"),
+    [
+        ({"start": 3, "types": [{"type": "LovaszHingeLoss"}]}, "loss.phases[0].start", "the run ends after 3 steps"),
+        ({"start": 1, "types": [{"type": "LovaszHingeLos"}]}, "loss.phases[0].types[0].type", "'LovaszHingeLoss'"),
+        ({"start": 1, "types": [{"type": "DiceLoss"}], "coef": [1, 2]}, "loss.phases[0].coef", "has 1 output"),
+        ({"start": 1, "types": [{"type": "CrossEntropyLoss", "weight": [1]}]}, "loss.phases[0].types[0].weight", "2"),
+    ],
+)
+def test_phases_are_checked_like_the_section(tiny, phase, key_path, part):
+    tiny["loss"]["phases"] = [phase]
+    with pytest.raises(ConfigError) as caught:
+        resolve(make_config(tiny))
+    assert caught.value.key_path == key_path
+    assert part in str(caught.value)

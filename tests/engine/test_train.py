@@ -203,3 +203,16 @@ def test_smp_model_trains(tiny, tmp_path):
     tiny["iters"] = 1
     run = train(make_config(tiny), tmp_path / "run")
     assert json.loads((run / "summary.json").read_text())["parameters"] > 14_000_000
+
+
+def test_phases_switch_the_loss_and_no_row_mixes_them(tiny, tmp_path, capfd):
+    lovasz = {"types": [{"type": "LovaszHingeLoss"}], "coef": [1]}
+    tiny["log_interval"] = 3
+    tiny["loss"] = tiny["loss"] | {"phases": [{"start": 2, **lovasz}]}
+    run = train(make_config(tiny), tmp_path / "run")
+    found = [(row["step"], row["phase"], list(row["terms"])) for row in rows(run, "train")]
+    assert found == [(2, 0, ["CrossEntropyLoss"]), (3, 1, ["LovaszHingeLoss"])]
+    # an evaluation uses the loss of the step before it
+    assert [(row["step"], row["phase"]) for row in rows(run, "val")] == [(2, 0), (3, 1)]
+    assert json.loads((run / "summary.json").read_text())["name"] == "CrossEntropy, then LovaszHinge"
+    assert "step 2: phase 1 of the loss begins (LovaszHingeLoss)" in capfd.readouterr().err

@@ -17,6 +17,7 @@ from evenseg import metrics
 from evenseg.data import Classes, Sample
 from evenseg.engine.optim import Schedule
 from evenseg.engine.scores import score_row
+from evenseg.losses import PhasedLoss
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -51,6 +52,9 @@ class SegmentationModule(lightning.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         assert self.loss is not None
+        if isinstance(self.loss, PhasedLoss):
+            # an evaluation then uses the loss of the step before it
+            self.loss.set_step(self.trainer.global_step)
         outputs = self.model(batch.image.contiguous(memory_format=torch.channels_last))
         loss = self.loss(outputs, batch.mask)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -73,6 +77,11 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.matrices_NCC = torch.stack(self._matrices).cpu()
+
+    @property
+    def phase(self) -> int | None:
+        """Number of the loss phase in force, 0 for the section's own `types`; None without phases."""
+        return self.loss.phase if isinstance(self.loss, PhasedLoss) else None
 
     def validation_row(self) -> dict[str, Any]:
         """Returns the metrics of the last validation, `loss` as the mean over images (None without a loss)."""

@@ -37,6 +37,8 @@ class Recorder(lightning.Callback):
         self.validation_seconds = 0.0
         self._start = self._validation_start = 0.0
         self._since_log: list[dict[str, Tensor]] = []
+        self._rate = 0.0
+        self._phase: int | None = None
         self._progress = StepProgress(iters, title)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -44,11 +46,14 @@ class Recorder(lightning.Callback):
         self._progress.start()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if pl_module.phase != self._phase:
+            self._change_phase(pl_module)
         self.steps = trainer.global_step
+        self._rate = float(outputs["lr"])
         values = {"loss": outputs["loss"].detach()} | {f"term {k}": v.detach() for k, v in outputs["terms"].items()}
         self._since_log.append(values)
         if self.steps % self.log_interval == 0 or self.steps == self.iters:
-            self._write_training_row(float(outputs["lr"]))
+            self._write_training_row()
         self._progress.advance(self.steps)
         if self.steps == self.iters:
             # Lightning validates once more when asked to stop: the last step is evaluated whatever the interval
@@ -59,7 +64,7 @@ class Recorder(lightning.Callback):
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         # behind the last step the validation may be asked for twice: by the interval and by should_stop
-        row = {"step": self.steps, "time": self._elapsed(), "split": "val"} | pl_module.validation_row()
+        row = self._row("val") | pl_module.validation_row()
         self.last = row
         self.folder.add_row(row)
         self.folder.write_csv(pl_module.classes.names)
@@ -83,7 +88,20 @@ class Recorder(lightning.Callback):
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._start, 3)
 
-    def _write_training_row(self, rate: float) -> None:
+    def _row(self, split: str) -> dict[str, Any]:
+        row = {"step": self.steps, "time": self._elapsed(), "split": split}
+        return row if self._phase is None else row | {"phase": self._phase}
+
+    def _change_phase(self, pl_module: Any) -> None:
+        """Closes the row of the phase before, so that no row mixes two losses."""
+        if self._since_log:
+            self._write_training_row()
+        if self._phase is not None:
+            types = ", ".join(dict.fromkeys(type(loss).__name__ for loss in pl_module.loss.active.losses))
+            self._progress.say(f"step {self.steps}: phase {pl_module.phase} of the loss begins ({types})")
+        self._phase = pl_module.phase
+
+    def _write_training_row(self) -> None:
         names = self._since_log[-1].keys()
         means = {name: float(torch.stack([row[name].float() for row in self._since_log]).mean()) for name in names}
         self._since_log = []
@@ -93,7 +111,7 @@ class Recorder(lightning.Callback):
             raise ValueError(
                 f"the loss became {loss} before step {self.steps} (terms: {terms}); a lower learning rate may help"
             )
-        row = {"step": self.steps, "time": self._elapsed(), "split": "train", "loss": loss, "terms": terms, "lr": rate}
+        row = self._row("train") | {"loss": loss, "terms": terms, "lr": self._rate}
         self._progress.loss = loss
         self.folder.add_row(row)
 
@@ -137,8 +155,11 @@ class StepProgress:
             spent = time.perf_counter() - self._start
             left = spent / step * (self.iters - step)
             state = f"step {step}/{self.iters} loss {self.loss:.4f}{self._miou}"
-            line = f"{self.title}: {state} ({spent:.0f} s, {left:.0f} s left)"
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            self.say(f"{state} ({spent:.0f} s, {left:.0f} s left)")
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        self._console.print(f"{self.title}: {text}", soft_wrap=True, highlight=False, markup=False)
 
     def stop(self) -> None:
         if self._bar is not None:

@@ -114,6 +114,7 @@ def check_signatures(config: Config) -> None:
         for path, loss in loss_sections(config).items():
             build_loss(config, loss, path, None)
             _check_outputs(loss, path, config.model.type, int(model.num_outputs))
+            _check_phases(config, loss, path, int(model.num_outputs))
         if config.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
 
@@ -258,6 +259,17 @@ def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_ou
         )
 
 
+def _check_phases(config: Config, section: Mapping[str, Any], key_path: str, num_outputs: int) -> None:
+    for index, phase in enumerate(section.get("phases") or ()):
+        path = join_path(key_path, "phases", index)
+        _check_outputs(phase, path, config.model.type, num_outputs)
+        if phase["start"] >= config.iters:
+            raise ConfigError(
+                f"is {phase['start']}, but the run ends after {config.iters} steps (iters)",
+                key_path=join_path(path, "start"),
+            )
+
+
 def _check_classes(train: Data, val: Data) -> None:
     first, second = train.dataset.classes, val.dataset.classes
     if first.names != second.names or first.ignore_index != second.ignore_index:
@@ -290,4 +302,7 @@ def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> N
             key_path=key_path,
         )
     with _as_config_error(key_path), torch.no_grad():
-        loss(outputs, target)
+        for start in getattr(loss, "starts", (None,)):
+            if start is not None:
+                loss.set_step(start)  # type: ignore[operator]
+            loss(outputs, target)

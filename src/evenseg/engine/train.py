@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,11 @@ def loss_name(config: Config) -> str:
     if config.name:
         return config.name
     section = config.loss or {}
+    return ", then ".join(_main_types(part) for part in (section, *(section.get("phases") or ())))
+
+
+def _main_types(section: Mapping[str, Any]) -> str:
+    """Returns the types of the main output's loss, like `CrossEntropy+LovaszSoftmax`."""
     first = section["types"][0] if "types" in section else section
     parts = first.get("losses", [first])
     return "+".join(str(part["type"]).removesuffix("Loss") for part in parts)

@@ -16,6 +16,7 @@ from evenseg.losses.lovasz_softmax import LovaszSoftmaxLoss
 from evenseg.losses.mcc import MCCLoss
 from evenseg.losses.mixed import MixedLoss
 from evenseg.losses.ohem import BootstrappedCrossEntropyLoss, OhemCrossEntropyLoss
+from evenseg.losses.phases import PhasedLoss
 from evenseg.losses.recall import RecallLoss
 from evenseg.losses.tversky import FocalTverskyLoss, TverskyLoss
 
@@ -58,6 +59,7 @@ __all__ = [
     "MixedLoss",
     "OhemCrossEntropyLoss",
     "OutputsLoss",
+    "PhasedLoss",
     "PixelLoss",
     "RecallLoss",
     "RegionLoss",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from evenseg.losses.base import StatisticLoss, keywords
 from evenseg.losses.mixed import MixedLoss, unique_names
 from evenseg.losses.options import nearest, number
+from evenseg.losses.phases import PhasedLoss
 
 
 class LossConfigError(ValueError):
@@ -160,13 +161,16 @@ def build_loss(
 
     Args:
         section: {"types": [loss, ...], "coef": [number, ...]}: one entry of each per model output, main output first; a
-            single type serves all outputs. A bare {"type": ...} stands for one output with coef 1.
+            single type serves all outputs. A bare {"type": ...} stands for one output with coef 1. With
+            "phases": [{"start": step, "types": [...], "coef": [...]}, ...] other losses take over at the given steps,
+            counted from 0; a phase without coef keeps the one before it.
         num_classes: classes of the data set, against which weights and class lists are checked.
         ignore_index: label that is ignored, for every loss that does not set its own.
         path: where the section stands in its file, for errors.
 
     Returns:
-        A module whose `terms` holds the detached value of every term by name after a call.
+        A module whose `terms` holds the detached value of every term by name after a call. With phases it is a
+        :class:`PhasedLoss`, to be told the step with `set_step`.
 
     Raises:
         LossConfigError: with `key_path` and the nearest valid name.
@@ -181,23 +185,60 @@ def build_loss(
     """
     if not isinstance(section, Mapping):
         raise LossConfigError(path, f"must be a mapping with 'types' and 'coef', got {section!r}")
+    known: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
     if "type" in section:
-        return OutputsLoss([build_single_loss(section, path=path, num_classes=num_classes, ignore_index=ignore_index)], [1.0])
-    for key in section:
-        if key not in ("types", "coef"):
-            raise LossConfigError(f"{path}.{key}", f"unknown key; {nearest(str(key), ('types', 'coef'))}")
+        bare = {key: value for key, value in section.items() if key != "phases"}
+        first = OutputsLoss([build_single_loss(bare, path=path, **known)], [1.0])
+    else:
+        _only_keys(section, ("types", "coef", "phases"), path)
+        first = _outputs_loss(section, path, **known)
+    if section.get("phases") is None:
+        return first
+    losses, starts = [first], [0]
+    for start, phase, where in _phases(section, path):
+        losses.append(_outputs_loss(phase, where, **known))
+        starts.append(start)
+    return PhasedLoss(losses, starts)
+
+
+def _outputs_loss(section: Mapping[str, Any], path: str, **known: Any) -> OutputsLoss:
+    """The loss of `types` and `coef`, one entry of each per model output."""
     types = section.get("types")
     if not isinstance(types, Sequence) or isinstance(types, str) or not types:
         raise LossConfigError(f"{path}.types", f"must be a non-empty list of losses, one per model output, got {types!r}")
     coef = _coefficients(section.get("coef"), None if len(types) == 1 else len(types), f"{path}.coef", "entries of types")
     entries = list(types) * len(coef) if len(types) == 1 else list(types)
     losses = [
-        build_single_loss(
-            entry, path=f"{path}.types[{0 if len(types) == 1 else i}]", num_classes=num_classes, ignore_index=ignore_index
-        )
-        for i, entry in enumerate(entries)
+        build_single_loss(entry, path=f"{path}.types[{0 if len(types) == 1 else i}]", **known) for i, entry in enumerate(entries)
     ]
     return OutputsLoss(losses, coef)
 
 
-__all__ = ["LossConfigError", "OutputsLoss", "build_loss", "build_single_loss", "unique_names"]
+def _phases(section: Mapping[str, Any], path: str) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """(start, section with types and coef, key path) of every later phase. A phase without coef keeps the one before it."""
+    phases = section["phases"]
+    if not isinstance(phases, Sequence) or isinstance(phases, str) or not phases:
+        raise LossConfigError(f"{path}.phases", f"must be a non-empty list of {{start, types, coef}}, got {phases!r}")
+    before, coef = 0, section.get("coef", [1])
+    for i, phase in enumerate(phases):
+        where = f"{path}.phases[{i}]"
+        if not isinstance(phase, Mapping):
+            raise LossConfigError(where, f"must be a mapping with 'start', 'types' and 'coef', got {phase!r}")
+        _only_keys(phase, ("start", "types", "coef"), where)
+        start = phase.get("start")
+        if isinstance(start, bool) or not isinstance(start, int):
+            raise LossConfigError(f"{where}.start", f"must be the step at which the phase begins, got {start!r}")
+        if start <= before:
+            what = "the phase before it begins" if i else "training begins"
+            raise LossConfigError(f"{where}.start", f"must come after step {before}, where {what}; got {start}")
+        before, coef = start, phase.get("coef", coef)
+        yield start, {"types": phase.get("types"), "coef": coef}, where
+
+
+def _only_keys(section: Mapping[str, Any], allowed: tuple[str, ...], path: str) -> None:
+    for key in section:
+        if key not in allowed:
+            raise LossConfigError(f"{path}.{key}", f"unknown key; {nearest(str(key), allowed)}")
+
+
+__all__ = ["LossConfigError", "OutputsLoss", "PhasedLoss", "build_loss", "build_single_loss", "unique_names"]
