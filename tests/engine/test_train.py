@@ -216,3 +216,17 @@ def test_phases_switch_the_loss_and_no_row_mixes_them(tiny, tmp_path, capfd):
     assert [(row["step"], row["phase"]) for row in rows(run, "val")] == [(2, 0), (3, 1)]
     assert json.loads((run / "summary.json").read_text())["name"] == "CrossEntropy, then LovaszHinge"
     assert "step 2: phase 1 of the loss begins (LovaszHingeLoss)" in capfd.readouterr().err
+
+
+def test_ocrnet_trains_on_both_outputs(tiny, tmp_path):
+    tiny["model"] = {"type": "OCRNet", "pretrained": "none"}
+    mix = {"type": "MixedLoss", "losses": [{"type": "CrossEntropyLoss"}, {"type": "LovaszSoftmaxLoss"}], "coef": [0.8, 0.2]}
+    tiny |= {"loss": {"types": [mix, {"type": "CrossEntropyLoss"}], "coef": [1, 0.4]}, "iters": 1}
+    tiny["train_dataset"]["size"] = 64
+    path = train(make_config(tiny), tmp_path / "ocrnet")
+    (row,) = rows(path, "train")
+    terms = row["terms"]
+    assert list(terms) == ["output0.CrossEntropyLoss", "output0.LovaszSoftmaxLoss", "output1.CrossEntropyLoss"]
+    assert row["loss"] == pytest.approx(0.8 * terms["output0.CrossEntropyLoss"] + 0.2 * terms["output0.LovaszSoftmaxLoss"]
+                                        + 0.4 * terms["output1.CrossEntropyLoss"], rel=1e-5)  # fmt: skip
+    assert len(rows(path, "val")) == 1

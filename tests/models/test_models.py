@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from evenseg.models import MODELS, SMP, ENet, LightUNet, architectures, more_parameters
+from evenseg.models import MODELS, SMP, ENet, LightUNet, OCRNet, architectures, more_parameters
 
 MAKE = {
     "ENet": lambda: ENet(3),
     "LightUNet": lambda: LightUNet(3, widths=(4, 8, 8)),
+    "OCRNet": lambda: OCRNet(3),
     "SMP": lambda: SMP(3, "Unet", encoder_name="resnet18", encoder_weights=None),
 }
 
@@ -26,9 +27,9 @@ def test_logits_have_the_image_size_and_every_weight_learns(name, size):
     model = MAKE[name]()
     outputs = model(torch.randn(2, 3, *size))
     assert isinstance(outputs, list)
-    assert len(outputs) == model.num_outputs == 1
-    assert outputs[0].shape == (2, 3, *size)
-    outputs[0].square().mean().backward()
+    assert len(outputs) == model.num_outputs
+    assert {output.shape for output in outputs} == {(2, 3, *size)}
+    sum(output.square().mean() for output in outputs).backward()
     untouched = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert untouched == []
 

@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from evenseg.models.enet import ENet
+from evenseg.models.ocrnet import OCRNet
 from evenseg.models.smp import SMP, architecture_parameters, architectures
 from evenseg.models.unet import LightUNet
 
-MODELS: dict[str, type[nn.Module]] = {"ENet": ENet, "LightUNet": LightUNet, "SMP": SMP}
+MODELS: dict[str, type[nn.Module]] = {"ENet": ENet, "LightUNet": LightUNet, "OCRNet": OCRNet, "SMP": SMP}
 
 
 def more_parameters(name: str, keywords: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
@@ -18,4 +19,4 @@ def more_parameters(name: str, keywords: Mapping[str, Any]) -> dict[str, inspect
     return architecture_parameters(keywords) if name == "SMP" else {}
 
 
-__all__ = ["MODELS", "SMP", "ENet", "LightUNet", "architecture_parameters", "architectures", "more_parameters"]
+__all__ = ["MODELS", "SMP", "ENet", "LightUNet", "OCRNet", "architecture_parameters", "architectures", "more_parameters"]
