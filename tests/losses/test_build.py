@@ -1,5 +1,7 @@
 """From the loss section of a config to a module."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from cases import close
@@ -57,6 +59,42 @@ def test_a_bare_loss_and_a_bare_tensor():
     assert list(loss.terms) == ["DiceLoss"]
     weight = torch.rand(y.shape)
     assert torch.equal(loss(main, y, weight), L.DiceLoss(smooth_num=1, smooth_den=1, classes=[0, 2])(main, y, weight))
+
+
+def test_a_mapping_counts_in_its_order():
+    # what torchvision's DeepLabV3 and FCN return
+    main, auxiliary, y = data()
+    loss = build_loss(SECTION, num_classes=3, ignore_index=255)
+    assert torch.equal(loss(OrderedDict(out=main, aux=auxiliary), y), loss([main, auxiliary], y))
+    single = build_loss({"type": "DiceLoss"})
+    assert torch.equal(single({"out": main}, y), single(main, y))
+    with pytest.raises(ValueError, match=r"the model gives 2 outputs, the loss section has 1 \(one entry of loss.coef per"):
+        single({"out": main, "aux": auxiliary}, y)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda x: {"out": x, "aux": None}, "output 'aux' of the model is a NoneType; a loss takes tensors of logits"),
+        (lambda x: 3, "the model gives a int; a loss takes a tensor, a list or a mapping of them"),
+        (lambda x: [[x], x], "output 0 of the model is a list"),
+    ],
+)
+def test_outputs_that_are_no_tensors(wrap, message):
+    main, _, y = data()
+    with pytest.raises(ValueError, match=message):
+        build_loss(SECTION)(wrap(main), y)
+
+
+def test_torchvision_outputs_train():
+    import evenseg._torchvision  # noqa: F401  (first: lets torchvision import beside a CPU torch)
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    model = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+    outputs = model(torch.randn(2, 3, 32, 32))
+    assert list(outputs) == ["out"]
+    build_loss({"type": "LovaszSoftmaxLoss"})(outputs, torch.arange(2048).view(2, 32, 32) % 3).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("shape", [(20,), (6, 5), (4, 5, 3)])

@@ -106,6 +106,8 @@ def _coefficients(coef: Any, expected: int | None, path: str, what: str) -> list
 class OutputsLoss(nn.Module):
     """sum over the outputs h of coef_h loss_h(output_h, target): what `build_loss` returns.
 
+    Outputs are one tensor, a list of them, or a mapping whose values count in their order, main output first, like
+    torchvision's {"out": logits, "aux": logits}.
     Outputs of another spatial size than the target are resized to it (bilinear, align_corners False). `terms` holds the
     detached value of every term by name after a call; with several outputs names start with "output0.", "output1."...
     """
@@ -121,9 +123,13 @@ class OutputsLoss(nn.Module):
         ]
 
     def forward(
-        self, outputs: Tensor | Sequence[Tensor], target: Tensor, pixel_weight: Tensor | None = None, **context: Any
+        self,
+        outputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+        target: Tensor,
+        pixel_weight: Tensor | None = None,
+        **context: Any,
     ) -> Tensor:
-        heads = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        heads = _heads(outputs)
         if len(heads) != len(self.losses):
             raise ValueError(
                 f"the model gives {len(heads)} output{'s' if len(heads) != 1 else ''}, the loss section has {len(self.losses)} "
@@ -145,6 +151,21 @@ class OutputsLoss(nn.Module):
         return f"coef={self.coef}"
 
 
+def _heads(outputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
+    """The logits of every output, main output first."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if not isinstance(outputs, (Mapping, Sequence)):
+        raise ValueError(f"the model gives a {type(outputs).__name__}; a loss takes a tensor, a list or a mapping of them")
+    named = outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs)
+    heads = []
+    for name, head in named:
+        if not isinstance(head, Tensor):
+            raise ValueError(f"output {name!r} of the model is a {type(head).__name__}; a loss takes tensors of logits")
+        heads.append(head)
+    return heads
+
+
 def resize_to(logits: Tensor, target: Tensor) -> Tensor:
     """Logits resized to the spatial size of the target, if it differs."""
     size = target.shape[-(logits.dim() - 2) :]
@@ -157,7 +178,7 @@ def resize_to(logits: Tensor, target: Tensor) -> Tensor:
 def build_loss(
     section: Mapping[str, Any], *, num_classes: int | None = None, ignore_index: int | None = None, path: str = "loss"
 ) -> nn.Module:
-    """The module of a `loss:` section, called as `loss(outputs, target)` with one tensor or a list of them.
+    """The module of a `loss:` section, called as `loss(outputs, target)` with one tensor or a list or mapping of them.
 
     Args:
         section: {"types": [loss, ...], "coef": [number, ...]}: one entry of each per model output, main output first; a
