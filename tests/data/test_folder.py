@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from evenseg.data import FolderDataset
-from evenseg.data.folder import label_table
+from evenseg.data.labels import label_table
 
 MASK = [[0, 1, 1, 255], [0, 0, 1, 1]]
 
@@ -34,9 +34,9 @@ def test_label_map_without_star_keeps_the_rest():
     np.testing.assert_array_equal(table[:255], np.arange(255))
 
 
-@pytest.mark.parametrize("label_map", [{300: 1}, {"a": 1}, {0: -1}, {0: "void"}, {True: 300}])
-def test_label_map_outside_eight_bits(label_map):
-    with pytest.raises(ValueError, match=r"label_map: .* must be 0..255"):
+@pytest.mark.parametrize("label_map", [{70000: 1}, {"a": 1}, {0: -1}, {0: "void"}, {0: True}])
+def test_label_map_outside_sixteen_bits(label_map):
+    with pytest.raises(ValueError, match=r"label_map: .* must be 0..65535"):
         label_table(label_map, 255)
 
 
@@ -76,8 +76,10 @@ def test_missing_places(make_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"images.valid does not exist; .*images holds train"):
         FolderDataset(str(root), split="valid")
     (root / "classes.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"classes\.json does not exist"):
+    with pytest.raises(ValueError, match=r"the classes are not known: there is no .*classes\.json.* set `classes`"):
         FolderDataset(str(root))
+    with pytest.raises(FileNotFoundError, match=r"names\.json does not exist"):
+        FolderDataset(str(root), classes="names.json")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_missing_places(make_folder, tmp_path):
         ({"classes": [{"id": 0, "name": "a"}]}, "KeyError: 'color'"),
         (
             {"classes": [{"id": 0, "name": "a", "color": [0, 0, 0]}], "ignore_index": 0},
-            "ignore_index must be in 1..255",
+            "ignore_index must be in 1..65535",
         ),
         ([], "must hold"),
     ],

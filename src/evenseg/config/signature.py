@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from typing_extensions import Unpack
 
 from evenseg.config.errors import ConfigError, join_path, unknown_name
 from evenseg.config.load import validation_error
@@ -52,6 +53,9 @@ def check_keywords(
     parameters = dict(inspect.signature(function).parameters) | dict(more or {})
     fields: dict[str, Any] = {}
     for name, parameter in parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD and get_origin(hints.get(name)) is Unpack:
+            # **options: Unpack[SomeTypedDict], keywords that several types share
+            fields |= {key: (value, None) for key, value in get_type_hints(get_args(hints[name])[0]).items()}
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         required = parameter.default is parameter.empty and name not in injected

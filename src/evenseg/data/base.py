@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 
@@ -24,9 +24,15 @@ class Classes:
 
 
 class SegmentationDataset(ABC):
-    """Pairs of an RGB image and a mask of class indices, read without any transform."""
+    """Pairs of an image and a mask of class indices, read without any transform.
+
+    Attributes:
+        classes: names, colours and ignore value.
+        channels: of every image.
+    """
 
     classes: Classes
+    channels: int = 3
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -36,16 +42,28 @@ class SegmentationDataset(ABC):
         """Returns the name of a pair, unique in the data set and fit for a file name."""
 
     @abstractmethod
-    def read_image(self, index: int) -> NDArray[np.uint8]:
-        """Returns the image, (H, W, 3) uint8."""
+    def read_image(self, index: int) -> NDArray[Any]:
+        """Returns the image, (H, W, channels) uint8, uint16 or float32.
+
+        Raises:
+            UnreadableFileError: the file is missing or damaged.
+        """
 
     @abstractmethod
-    def read_mask(self, index: int) -> NDArray[np.uint8]:
-        """Returns the mask, (H, W) uint8: class indices and the ignore value."""
+    def read_mask(self, index: int) -> NDArray[Any]:
+        """Returns the mask, (H, W) uint8 or uint16: class indices and the ignore value.
+
+        Raises:
+            UnreadableFileError: the file is missing or damaged.
+        """
 
     @abstractmethod
     def image_size(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) of the image without decoding it, where the format allows."""
+        """Returns (height, width) of the image, which is decoded in full where it is a file."""
+
+    def read_stored_mask(self, index: int) -> NDArray[Any]:
+        """Returns the labels as the file stores them, (H, W), before any `label_map` and the like."""
+        return self.read_mask(index)
 
     def maps(self, value: int) -> bool:
         """Returns whether the data set's section says what `value` in the masks means."""

@@ -16,7 +16,7 @@ class DataFacts:
     """What a clean scan found.
 
     Attributes:
-        counts: pixels per label value over all masks, (256,) int64.
+        counts: pixels per label value over all masks, int64, of length 256, or 65536 where a mask has 16 bits.
         sizes: the different (height, width), sorted.
         class_counts: pixels of every class in every mask, (masks, classes) int64.
         classes: of the data set.
@@ -46,21 +46,25 @@ def check_data(dataset: SegmentationDataset) -> DataFacts:
 
 def _scan(dataset: SegmentationDataset) -> DataFacts:
     classes = dataset.classes
-    allowed = np.zeros(256, bool)
-    allowed[: classes.num_classes] = True
-    allowed[classes.ignore_index] = True
     total = np.zeros(256, np.int64)
-    outside: list[tuple[str, NDArray[np.int64]]] = []
+    outside: list[tuple[str, dict[int, int]]] = []
     mismatched: list[str] = []
     sizes: set[tuple[int, int]] = set()
     class_counts = np.zeros((len(dataset), classes.num_classes), np.int64)
     for index in range(len(dataset)):
         mask = dataset.read_mask(index)
-        counts = np.bincount(mask.ravel(), minlength=256)
-        total += counts
+        counts = np.bincount(mask.ravel(), minlength=max(256, classes.num_classes))
+        if len(counts) > len(total):
+            total = np.pad(total, (0, 65536 - len(total)))
+        total[: len(counts)] += counts
         class_counts[index] = counts[: classes.num_classes]
-        if (counts[~allowed] > 0).any():
-            outside.append((dataset.name(index), np.where(allowed, 0, counts)))
+        strange = {
+            value: int(counts[value])
+            for value in np.flatnonzero(counts).tolist()
+            if value >= classes.num_classes and value != classes.ignore_index
+        }
+        if strange:
+            outside.append((dataset.name(index), strange))
         height, width = dataset.image_size(index)
         sizes.add((height, width))
         if mask.shape != (height, width):
@@ -84,19 +88,18 @@ def _scan(dataset: SegmentationDataset) -> DataFacts:
 
 
 def _outside_message(
-    dataset: SegmentationDataset, outside: list[tuple[str, NDArray[np.int64]]], total: NDArray[np.int64]
+    dataset: SegmentationDataset, outside: list[tuple[str, dict[int, int]]], total: NDArray[np.int64]
 ) -> str:
     classes = dataset.classes
     files = [
-        f"{name} ({', '.join(f'value {value}: {counts[value]} pixels' for value in np.flatnonzero(counts)[:4])})"
+        f"{name} ({', '.join(f'value {value}: {counts[value]} pixels' for value in list(counts)[:4])})"
         for name, counts in outside
     ]
-    over_all = np.sum([counts for _, counts in outside], axis=0)
-    values = np.flatnonzero(over_all)
+    values = sorted({value for _, counts in outside for value in counts})
     message = (
         f"{dataset.where}: {len(outside)} of {len(dataset)} masks hold values outside the classes "
         f"0..{classes.num_classes - 1} and the ignore value {classes.ignore_index}: {_some(files)}; "
-        f"in all {_some([f'value {value}: {over_all[value]} pixels' for value in values])}; "
+        f"in all {_some([f'value {value}: {total[value]} pixels' for value in values])}; "
     )
     if classes.num_classes == 2 and 255 in values and total[1] == 0:
         return message + "0/255 masks need `label_map: {255: 1}`"

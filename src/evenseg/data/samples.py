@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,8 +19,8 @@ class Sample(NamedTuple):
     """One sample, or a batch of them with a leading dimension.
 
     Attributes:
-        image: (3, H, W) float32.
-        mask: (H, W) uint8; it stays small until the loss reads it.
+        image: (C, H, W) float32.
+        mask: (H, W) uint8, int32 where the labels need it; it stays small until the loss reads it.
         pair: its number in the data set.
     """
 
@@ -84,6 +85,21 @@ def make_sample(
     dataset: SegmentationDataset, pipeline: Pipeline, index: int, seed: int, aim: Aim | None = None
 ) -> Sample:
     """Reads one pair and transforms it."""
-    image = torch.from_numpy(np.array(dataset.read_image(index))).permute(2, 0, 1)
-    mask = torch.from_numpy(np.array(dataset.read_mask(index)))
+    image = torch.from_numpy(_writable_image(dataset.read_image(index))).permute(2, 0, 1)
+    mask = torch.from_numpy(_writable_mask(dataset.read_mask(index), dataset, index))
     return Sample(*pipeline(image, mask, seed, aim), index)
+
+
+def _writable_image(image: NDArray[Any]) -> NDArray[Any]:
+    """Returns a copy; 16 bits become floats in 0..1, for which torch has every operation."""
+    return image.astype(np.float32) / 65535 if image.dtype == np.uint16 else np.array(image)
+
+
+def _writable_mask(mask: NDArray[Any], dataset: SegmentationDataset, index: int) -> NDArray[Any]:
+    """Returns a copy as bytes, or as int32 where the labels need more: one type for the whole data set."""
+    largest = max(dataset.classes.num_classes - 1, dataset.classes.ignore_index)
+    if largest > 255:
+        return mask.astype(np.int32)
+    if mask.dtype != np.uint8 and mask.size and mask.max() > 255:
+        raise ValueError(f"{dataset.where}: the mask of {dataset.name(index)} holds the label {mask.max()}, beyond 8 bits")
+    return mask.astype(np.uint8)
