@@ -1,7 +1,8 @@
 """Transforms of an image and its mask together, on torchvision's v2 functions.
 
-Legend: image (3, H, W) uint8, after Normalize float32; mask (H, W) uint8. All randomness comes from torch's global
-generator, which `Pipeline` seeds per sample and restores.
+Legend: image (C, H, W), uint8 in 0..255 or, where the file has 16 bits or floats, float32 (of 16 bits in 0..1); after
+Normalize float32; mask (H, W) uint8 or int32. All randomness comes from torch's global generator, which `Pipeline`
+seeds per sample and restores.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torchvision.transforms.v2 import functional as TF  # isort: skip
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_ATTEMPTS = 10  # at a crop that is not of one class, as in the toolkits that have it
 
 Transform = Callable[..., tuple[Tensor, Tensor]]
 
@@ -59,6 +62,23 @@ class RandomScale:
         return _resize(image, mask, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
+class ResizeStepScaling:
+    """Scales by a factor drawn evenly from minimum, minimum + step, ..., maximum; image bilinear, mask nearest."""
+
+    def __init__(self, minimum: float = 0.5, maximum: float = 2.0, step: float = 0.25) -> None:
+        if not 0 < minimum <= maximum or step <= 0:
+            raise ValueError(f"needs 0 < minimum <= maximum and step > 0, got {minimum}, {maximum} and {step}")
+        steps = round((maximum - minimum) / step)
+        if abs(minimum + steps * step - maximum) > 1e-6 * maximum:
+            raise ValueError(f"steps of {step} from {minimum} do not meet {maximum}")
+        self.factors = [minimum + number * step for number in range(steps + 1)]
+
+    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        factor = self.factors[int(torch.randint(len(self.factors), ()))]
+        height, width = mask.shape
+        return _resize(image, mask, max(1, round(height * factor)), max(1, round(width * factor)))
+
+
 class Resize:
     """Resizes to `size` = (height, width)."""
 
@@ -70,26 +90,50 @@ class Resize:
 
 
 class RandomCrop:
-    """Cuts out a window of `size` = (height, width) anywhere; smaller images are padded (black, mask ignored).
+    """Cuts out a window of `size` = (height, width) anywhere; smaller images are padded at the bottom and the right.
 
     A sampler may aim the window at a class; see `Aim`.
+
+    Args:
+        size: (height, width) of the window.
+        ignore_index: label of padded pixels.
+        fill: value of padded pixels in 0..255, black by default. 127.5 becomes 0 under a mean of 0.5: for a fill that is
+            no whole number the image goes on as float32.
+        category_max_ratio: windows are drawn again, up to ten times, while one class fills more than this share of their
+            labelled pixels; 1 takes the first.
     """
 
     takes_aim = True
 
-    def __init__(self, size: tuple[int, int], ignore_index: int = 255) -> None:
+    def __init__(
+        self, size: tuple[int, int], ignore_index: int = 255, fill: float = 0.0, category_max_ratio: float = 1.0
+    ) -> None:
         self.size = _checked_size(size)
-        self.ignore_index = ignore_index
+        if not 0 <= fill <= 255:
+            raise ValueError(f"fill must be in 0..255, got {fill}")
+        if not 0 < category_max_ratio <= 1:
+            raise ValueError(f"category_max_ratio must be in (0, 1], got {category_max_ratio}")
+        self.ignore_index, self.fill, self.category_max_ratio = ignore_index, fill, category_max_ratio
 
     def __call__(self, image: Tensor, mask: Tensor, aim: Aim | None = None) -> tuple[Tensor, Tensor]:
         height, width = self.size
         bottom, right = max(0, height - mask.shape[0]), max(0, width - mask.shape[1])
         if bottom or right:
-            image = TF.pad(image, [0, 0, right, bottom], fill=0)
+            if not float(self.fill).is_integer():
+                image = TF.to_dtype(image, torch.float32, scale=True)
+            fill = self.fill / 255 if image.is_floating_point() else self.fill
+            image = TF.pad(image, [0, 0, right, bottom], fill=fill)
             mask = TF.pad(mask[None], [0, 0, right, bottom], fill=self.ignore_index)[0]
-        top, left = window_corner(mask, self.size, aim)
-        window = (slice(top, top + height), slice(left, left + width))
+        for _ in range(_ATTEMPTS if self.category_max_ratio < 1 else 1):
+            top, left = window_corner(mask, self.size, aim)
+            window = (slice(top, top + height), slice(left, left + width))
+            if self.category_max_ratio == 1 or self._is_mixed(mask[window]):
+                break
         return image[:, window[0], window[1]], mask[window]
+
+    def _is_mixed(self, mask: Tensor) -> bool:
+        counts = mask[mask != self.ignore_index].long().bincount()
+        return bool(counts.sum() > 0 and counts.max() <= self.category_max_ratio * counts.sum())
 
 
 def window_corner(mask: Tensor, size: tuple[int, int], aim: Aim | None = None) -> tuple[int, int]:
@@ -135,32 +179,94 @@ class ColorJitter:
     ) -> None:
         self._jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
 
+    def check_channels(self, channels: int) -> None:
+        _check_colors(channels)
+
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return self._jitter(image), mask
 
 
-class Normalize:
-    """(image / 255 - mean) / std per colour channel; ImageNet's numbers by default. Must be the last transform."""
+class RandomDistort:
+    """Changes brightness, contrast, saturation and hue in a random order, each with a probability of its own.
+
+    Factors are drawn evenly from 1 ± the given value, the turn of the hue from ± `hue` degrees.
+
+    Args:
+        brightness, contrast, saturation: largest change of the factor.
+        hue: largest turn in degrees. PaddleSeg's `hue_range: 18` counts in 256ths of the circle, so it is 25.3 degrees.
+        probability: of each of the four.
+    """
 
     def __init__(
         self,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.4,
+        hue: float = 18.0,
+        probability: float = 0.5,
     ) -> None:
+        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in 0..1, got {value}")
+        if not 0 <= hue <= 180:
+            raise ValueError(f"hue must be in 0..180 degrees, got {hue}")
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability must be in 0..1, got {probability}")
+        self.ranges, self.hue, self.probability = (brightness, contrast, saturation), hue, probability
+
+    def check_channels(self, channels: int) -> None:
+        _check_colors(channels)
+
+    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        # all are always drawn, so that one switch does not shift the random numbers behind it
+        order, drawn, amounts = torch.randperm(4).tolist(), torch.rand(4).tolist(), (2 * torch.rand(4) - 1).tolist()
+        adjust = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation)
+        for place in order:
+            if drawn[place] >= self.probability:
+                continue
+            if place == 3:
+                image = TF.adjust_hue(image, amounts[3] * self.hue / 360)
+            else:
+                image = adjust[place](image, 1 + amounts[place] * self.ranges[place])
+        return image, mask
+
+
+class Normalize:
+    """(image / 255 - mean) / std per channel; ImageNet's numbers by default. Must be the last transform.
+
+    Images of 16 bits are divided by 65535 instead, images of floats by nothing.
+
+    Args:
+        mean, std: one number per channel, or one for all.
+    """
+
+    def __init__(self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> None:
+        if not mean or len(std) not in (1, len(mean)):
+            raise ValueError(f"mean and std must have one number per channel, got {len(mean)} and {len(std)}")
         if min(std) <= 0:
             raise ValueError(f"std must be positive, got {std}")
         self.mean, self.std = list(mean), list(std)
 
+    def check_channels(self, channels: int) -> None:
+        if len(self.mean) not in (1, channels):
+            raise ValueError(
+                f"mean has {len(self.mean)} numbers, but the images have {channels} channel{'s' if channels > 1 else ''}; "
+                "give mean and std one number per channel"
+            )
+
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return TF.normalize(TF.to_dtype(image, torch.float32, scale=True), self.mean, self.std), mask
+        image = TF.to_dtype(image, torch.float32, scale=True)
+        return TF.normalize(image, *(values * (len(image) // len(values)) for values in (self.mean, self.std))), mask
 
 
 TRANSFORMS: dict[str, type] = {
     "RandomScale": RandomScale,
+    "ResizeStepScaling": ResizeStepScaling,
     "Resize": Resize,
     "RandomCrop": RandomCrop,
     "RandomFlip": RandomFlip,
     "ColorJitter": ColorJitter,
+    "RandomDistort": RandomDistort,
     "Normalize": Normalize,
 }
 
@@ -175,6 +281,15 @@ class Pipeline:
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = tuple(transforms)
 
+    def check_channels(self, channels: int) -> None:
+        """Raises ValueError, naming the transform, when one cannot take images of so many channels."""
+        for transform in self.transforms:
+            if check := getattr(transform, "check_channels", None):
+                try:
+                    check(channels)
+                except ValueError as error:
+                    raise ValueError(f"{type(transform).__name__}: {error}") from error
+
     def __call__(self, image: Tensor, mask: Tensor, seed: int, aim: Aim | None = None) -> tuple[Tensor, Tensor]:
         # devices=[]: saving the state of a GPU's generator would cost a synchronisation per sample
         with torch.random.fork_rng(devices=[]):
@@ -186,6 +301,11 @@ class Pipeline:
         if not image.is_floating_point():
             image = TF.to_dtype(image, torch.float32, scale=True)
         return image.contiguous(), mask.contiguous()
+
+
+def _check_colors(channels: int) -> None:
+    if channels not in (1, 3):
+        raise ValueError(f"changes the colours of grey and RGB images; these have {channels} channels")
 
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:

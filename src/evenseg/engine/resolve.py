@@ -133,7 +133,10 @@ def build_data(section: DatasetSection, key_path: str) -> Data:
             keywords.setdefault("ignore_index", dataset.classes.ignore_index)
         with _as_config_error(path):
             transforms.append(cls(**keywords))
-    return Data(dataset, Pipeline(transforms))
+    pipeline = Pipeline(transforms)
+    with _as_config_error(join_path(key_path, "transforms")):
+        pipeline.check_channels(dataset.channels)
+    return Data(dataset, pipeline)
 
 
 def build_sampler(config: Config, facts: DataFacts) -> PairSampler:
