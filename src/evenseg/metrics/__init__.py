@@ -1,9 +1,19 @@
-"""Confusion matrices and the scores computed from them.
+"""Confusion matrices, boundaries, calibration, and the scores computed from them.
 
-Two steps, as in every exact data-set metric: pixels are counted into a confusion matrix (`confusion_matrix`, or
-`ConfusionMatrix` over many batches), and pure functions turn the counts into numbers (`iou`, `mean_iou`, ...).
+Two steps, as in every exact data-set metric: pixels are counted (`confusion_matrix`, `boundary_matches`,
+`boundary_overlap`, `calibration_sums`, or a class that adds the counts of many batches and ranks), and pure functions turn
+the counts into numbers (`iou`, `mean_iou`, `boundary_f1`, `calibration_error`, ...).
 """
 
+from evenseg.metrics.boundary import (
+    BoundaryF1,
+    BoundaryIoU,
+    boundary_f1,
+    boundary_iou,
+    boundary_matches,
+    boundary_overlap,
+)
+from evenseg.metrics.calibration import Calibration, calibration_error, calibration_sums, reliability_curve
 from evenseg.metrics.confusion import ConfusionMatrix, confusion_matrix
 from evenseg.metrics.scores import (
     ABSENT_POLICIES,
@@ -22,7 +32,16 @@ from evenseg.metrics.scores import (
 
 __all__ = [
     "ABSENT_POLICIES",
+    "BoundaryF1",
+    "BoundaryIoU",
+    "Calibration",
     "ConfusionMatrix",
+    "boundary_f1",
+    "boundary_iou",
+    "boundary_matches",
+    "boundary_overlap",
+    "calibration_error",
+    "calibration_sums",
     "class_accuracy",
     "confusion_matrix",
     "dice",
@@ -35,4 +54,5 @@ __all__ = [
     "pixel_accuracy",
     "precision",
     "recall",
+    "reliability_curve",
 ]

@@ -87,7 +87,7 @@ class ConfusionMatrix(nn.Module):
         """Add a batch; forms and errors as in `confusion_matrix`."""
         _check_tensors(pred, target, self.num_classes)
         pred_V, target_V = _valid_pairs(pred, target, self.num_classes, self.ignore_index)
-        with _counting_in_any_order():
+        with counting_in_any_order():
             self._metric.update(pred_V, target_V)
 
     def compute(self) -> Tensor:
@@ -153,18 +153,25 @@ def _check_tensors(pred: Tensor, target: Tensor, num_classes: int) -> None:
         )
 
 
-def _valid_pairs(pred: Tensor, target: Tensor, num_classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
-    """Return the predicted and the true class of the pixels that count, both int64 (V,), in range."""
+def class_maps(
+    pred: Tensor, target: Tensor, num_classes: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check a batch; return predicted and true classes as int64 maps (N, *) and where they count (None: everywhere).
+
+    Forms and errors as in `confusion_matrix`. Where a pixel does not count both maps may hold anything.
+    """
+    _check_num_classes(num_classes)
+    _check_ignore_index(ignore_index)
+    _check_tensors(pred, target, num_classes)
     if pred.ndim == target.ndim + 1:
         pred = pred.detach()
         pred = pred[:, 0] > 0 if pred.shape[1] == 1 and num_classes == 2 else pred.argmax(dim=1)
     # int64 before comparing: in a narrower type ignore_index can wrap around onto a class
-    pred_V, target_V = pred.reshape(-1).to(torch.int64), target.reshape(-1).to(torch.int64)
-    if ignore_index is not None:
-        valid = target_V != ignore_index
-        pred_V, target_V = pred_V[valid], target_V[valid]
-    for name, values in (("target", target_V), ("pred", pred_V)):
-        outside = values[(values < 0) | (values >= num_classes)]
+    pred, target = pred.to(torch.int64), target.to(torch.int64)
+    valid = None if ignore_index is None else target != ignore_index
+    for name, values in (("target", target), ("pred", pred)):
+        wrong = (values < 0) | (values >= num_classes)
+        outside = values[wrong if valid is None else wrong & valid]
         if outside.numel():
             found, counts = outside.unique(return_counts=True)
             listed = ", ".join(f"{v} ({n} pixels)" for v, n in zip(found.tolist()[:8], counts.tolist()[:8]))
@@ -173,21 +180,27 @@ def _valid_pairs(pred: Tensor, target: Tensor, num_classes: int, ignore_index: i
             if name == "target":
                 allowed += "" if ignore_index is None else f", and {ignore_index} for ignored pixels"
             raise ValueError(f"{name} holds class indices outside the classes: {listed}{more}; allowed: {allowed}")
-    return pred_V, target_V
+    return pred, target, valid
+
+
+def _valid_pairs(pred: Tensor, target: Tensor, num_classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    """Return the predicted and the true class of the pixels that count, both int64 (V,), in range."""
+    pred, target, valid = class_maps(pred, target, num_classes, ignore_index)
+    return (pred.flatten(), target.flatten()) if valid is None else (pred[valid], target[valid])
 
 
 def _count(pred_V: Tensor, target_V: Tensor, num_classes: int) -> Tensor:
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-    with _counting_in_any_order():
+    with counting_in_any_order():
         return multiclass_confusion_matrix(pred_V, target_V, num_classes, validate_args=False)
 
 
 @contextlib.contextmanager
-def _counting_in_any_order() -> Iterator[None]:
-    """Lift torch's deterministic mode while integers are counted.
+def counting_in_any_order() -> Iterator[None]:
+    """Lift torch's deterministic mode while integers are counted or numbers summed that float64 holds exactly.
 
-    A sum of integers is the same in any order, but in that mode torchmetrics replaces bincount by a comparison of
+    Such a sum is the same in any order, but in that mode torchmetrics replaces bincount by a comparison of
     every pixel with every cell: a (V, C*C) int64 tensor, 6 GB for one megapixel and 28 classes.
     """
     enabled = torch.are_deterministic_algorithms_enabled()

@@ -49,7 +49,7 @@ def iou(cm: Tensor, absent: str = "nan") -> Tensor:
         tensor([0.5000, 0.5714], dtype=torch.float64)
     """
     tp, labelled, predicted = _counts(cm, absent)
-    return _ratio(tp, labelled + predicted - tp, absent)
+    return ratio(tp, labelled + predicted - tp, absent)
 
 
 def mean_iou(cm: Tensor, absent: str = "nan") -> Tensor:
@@ -106,7 +106,7 @@ def pixel_accuracy(cm: Tensor) -> Tensor:
         ValueError: not a confusion matrix.
     """
     tp, labelled, _ = _counts(cm)
-    return _ratio(tp.sum(-1), labelled.sum(-1), "nan")
+    return ratio(tp.sum(-1), labelled.sum(-1), "nan")
 
 
 def class_accuracy(cm: Tensor, absent: str = "nan") -> Tensor:
@@ -158,7 +158,7 @@ def frequency_weighted_iou(cm: Tensor) -> Tensor:
         ValueError: not a confusion matrix.
     """
     _, labelled, _ = _counts(cm)
-    return _ratio((labelled * iou(cm, "zero")).sum(-1), labelled.sum(-1), "nan")
+    return ratio((labelled * iou(cm, "zero")).sum(-1), labelled.sum(-1), "nan")
 
 
 def dice(cm: Tensor, absent: str = "nan") -> Tensor:
@@ -177,7 +177,7 @@ def dice(cm: Tensor, absent: str = "nan") -> Tensor:
         ValueError: not a confusion matrix, or an unknown `absent`.
     """
     tp, labelled, predicted = _counts(cm, absent)
-    return _ratio(2 * tp, labelled + predicted, absent)
+    return ratio(2 * tp, labelled + predicted, absent)
 
 
 def mean_dice(cm: Tensor, absent: str = "nan") -> Tensor:
@@ -212,7 +212,7 @@ def precision(cm: Tensor, absent: str = "nan") -> Tensor:
         ValueError: not a confusion matrix, or an unknown `absent`.
     """
     tp, _, predicted = _counts(cm, absent)
-    return _ratio(tp, predicted, absent)
+    return ratio(tp, predicted, absent)
 
 
 def recall(cm: Tensor, absent: str = "nan") -> Tensor:
@@ -231,13 +231,12 @@ def recall(cm: Tensor, absent: str = "nan") -> Tensor:
         ValueError: not a confusion matrix, or an unknown `absent`.
     """
     tp, labelled, _ = _counts(cm, absent)
-    return _ratio(tp, labelled, absent)
+    return ratio(tp, labelled, absent)
 
 
 def _counts(cm: Tensor, absent: str = "nan") -> tuple[Tensor, Tensor, Tensor]:
     """Check the arguments; return TP, labelled and predicted pixels of each class, (..., C) float64."""
-    if absent not in ABSENT_POLICIES:
-        raise ValueError(f"absent is {absent!r}; allowed: " + ", ".join(map(repr, ABSENT_POLICIES)))
+    fill_value(absent)
     if not isinstance(cm, Tensor):
         raise ValueError(f"cm is a {type(cm).__name__}; allowed: a torch.Tensor of counts (..., C, C)")
     if cm.ndim < 2 or cm.shape[-1] != cm.shape[-2] or cm.shape[-1] == 0:
@@ -253,7 +252,14 @@ def _counts(cm: Tensor, absent: str = "nan") -> tuple[Tensor, Tensor, Tensor]:
     return tp.to(torch.float64), labelled.to(torch.float64), predicted.to(torch.float64)
 
 
-def _ratio(numerator: Tensor, denominator: Tensor, absent: str) -> Tensor:
+def fill_value(absent: str) -> float:
+    """Return the score of an absent class under a policy."""
+    if absent not in ABSENT_POLICIES:
+        raise ValueError(f"absent is {absent!r}; allowed: " + ", ".join(map(repr, ABSENT_POLICIES)))
+    return _FILL[absent]
+
+
+def ratio(numerator: Tensor, denominator: Tensor, absent: str) -> Tensor:
     """Return numerator / denominator, and what `absent` says where the denominator is 0."""
     empty = denominator == 0
-    return (numerator / denominator.masked_fill(empty, 1.0)).masked_fill(empty, _FILL[absent])
+    return (numerator / denominator.masked_fill(empty, 1.0)).masked_fill(empty, fill_value(absent))
