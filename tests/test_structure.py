@@ -78,6 +78,11 @@ def loaded(code):
     return set(subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout.split())
 
 
+@pytest.mark.parametrize("modules", ["evenseg", "evenseg.config", "evenseg.report", "evenseg.cli"])
+def test_what_needs_no_torch_loads_none(modules):
+    assert loaded(f"import {modules}") == set()
+
+
 def test_import_is_light():
     assert loaded("import evenseg, evenseg.losses, evenseg.functional, evenseg.statistics; evenseg.build_loss") == {"torch"}
 
@@ -92,7 +97,7 @@ def test_eager_losses_load_no_numba():
 def test_all_is_what_is_public(package):
     public = {
         name
-        for name, value in vars(package).items()
+        for name, value in ((name, getattr(package, name)) for name in dir(package))
         if not name.startswith("_")
         and not inspect.ismodule(value)
         and getattr(value, "__module__", "evenseg").startswith("evenseg")

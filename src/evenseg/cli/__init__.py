@@ -1,5 +1,8 @@
 """The command line; one file per command, heavy imports inside them."""
 
+import sys
+from pathlib import Path
+
 import typer
 
 from evenseg.cli.compare import SeedsCommand, compare
@@ -32,6 +35,9 @@ def version() -> None:
 
 def main() -> None:
     """Runs the command line."""
+    # last, so that nothing is shadowed: a configuration may name a loss or model that lies in the working folder
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     app()
 
 

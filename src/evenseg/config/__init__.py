@@ -3,7 +3,7 @@
 from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
 from evenseg.config.load import dump_config, load_config, make_config
 from evenseg.config.schema import Config, DatasetSection, Section
-from evenseg.config.signature import check_keywords, look_up
+from evenseg.config.signature import check_keywords, construct, look_up
 
 __all__ = [
     "Config",
@@ -11,6 +11,7 @@ __all__ = [
     "DatasetSection",
     "Section",
     "check_keywords",
+    "construct",
     "dump_config",
     "join_path",
     "load_config",

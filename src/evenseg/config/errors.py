@@ -37,7 +37,7 @@ def nearest_name(name: str, allowed: Iterable[str]) -> str | None:
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
     """Returns the message for a name that is not in `allowed`: the list, then the nearest one."""
     names = list(allowed)
-    message = f"unknown {kind} {str(name)!r}; allowed: {', '.join(names)}"
+    message = f"unknown {kind} {str(name)!r}; allowed: {', '.join(names) or 'none'}"
     nearest = nearest_name(str(name), names)
     return f"{message}; did you mean {nearest!r}?" if nearest else message
 

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from evenseg.config.errors import ConfigError
+
 _LOSS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a configuration comes from, for messages.
+
+    Attributes:
+        file: that was read.
+        origins: key path -> words on where its value stands, empty for `file` itself.
+    """
+
+    file: Path | None = None
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """Returns the error with the file named, and where the value at its key path was inherited or set."""
+        origin = self._origin(error.key_path)
+        message = error.message
+        if origin and not error.file:
+            message += f" ({origin}"
+            section = error.key_path.rpartition(".")[0]
+            kind = self.origins.get(f"{section}.type")
+            if kind is not None and kind != origin and message.startswith("unknown key"):
+                message += f"; `_delete_: true` in {section} drops what it inherits"
+            message += ")"
+        return ConfigError(message, key_path=error.key_path, file=error.file or self.file)
+
+    def _origin(self, key_path: str) -> str:
+        above = [key for key in self.origins if key_path == key or key_path.startswith((f"{key}.", f"{key}["))]
+        return self.origins[max(above, key=len)] if above else ""
 
 
 class Section(BaseModel):
@@ -58,7 +91,7 @@ class Config(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     output: str | None = None
 
-    _source: Path | None = PrivateAttr(default=None)
+    _source: Source = PrivateAttr(default_factory=Source)
 
     @field_validator("iters", "batch_size", "eval_interval", "log_interval", "seed", "num_workers", mode="before")
     @classmethod
@@ -84,13 +117,18 @@ class Config(BaseModel):
     def _one_kind_of_loss(self) -> Config:
         if (self.loss is None) == (self.losses is None):
             received = "neither" if self.loss is None else "both"
-            raise ValueError(f"give exactly one of `loss` and `losses`, got {received}")
+            remedy = "; an inherited one is dropped with null" if received == "both" else ""
+            raise ValueError(f"give exactly one of `loss` and `losses`, got {received}{remedy}")
         return self
 
     @property
     def source(self) -> Path | None:
         """The file this configuration was read from, for error messages."""
-        return self._source
+        return self._source.file
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """Returns the error with the file named, and where the value was inherited or set."""
+        return self._source.locate(error)
 
     @property
     def evaluate_every(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, join_path, look_up
+from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, construct, join_path, look_up
 from evenseg.data import (
     DATASETS,
     SAMPLERS,
@@ -23,7 +24,7 @@ from evenseg.data import (
     check_data,
 )
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
-from evenseg.models import MODELS, more_parameters
+from evenseg.models import MODELS, OwnModel, more_parameters
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,12 @@ def resolve(config: Config) -> Experiment:
         val = build_data(config.val_dataset, "val_dataset")
         _check_classes(train, val)
         classes = train.dataset.classes
+        model = build_model(config, classes)
         for path, section in loss_sections(config).items():
             loss = build_loss(config, section, path, classes)
-            _try_loss(loss, MODELS[config.model.type], classes, path)
-        stride = int(build_model(config, classes).stride)  # type: ignore[arg-type]
-        _check_crop(config, stride)
+            _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
+            _try_loss(loss, model, classes, path)
+        _check_crop(config, int(model.stride))  # type: ignore[arg-type]
         with _as_config_error("train_dataset"):
             facts = check_data(train.dataset)
         with _as_config_error("val_dataset"):
@@ -104,24 +106,20 @@ def check_signatures(config: Config) -> None:
             if section is not None:
                 _check_dataset(section, name)
         _check_sampler(config)
-        model = look_up(MODELS, config.model, "model", "model")
-        _check_model(config)
-        optimizer = look_up(OPTIMIZERS, config.optimizer, "optimizer", "optimizer")
-        check_keywords(optimizer, config.optimizer.keywords, key_path="optimizer", injected={"params"})
-        with _as_config_error("optimizer"):
-            build_optimizer(config, [nn.Parameter(torch.zeros(1))])
+        model, _ = _check_model(config)
+        build_optimizer(config, [nn.Parameter(torch.zeros(1))])
         build_schedule(config)
         for path, loss in loss_sections(config).items():
             build_loss(config, loss, path, None)
-            _check_outputs(loss, path, config.model.type, int(model.num_outputs))
-            _check_phases(config, loss, path, int(model.num_outputs))
+            if hasattr(model, "num_outputs"):
+                _check_counts(config, loss, path, int(model.num_outputs))
         if config.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
 
 
 def build_data(section: DatasetSection, key_path: str) -> Data:
     """Builds a data set (listing its files) and its transforms."""
-    kind = look_up(DATASETS, section, "data set", key_path)
+    kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
     with _as_config_error(key_path):
         dataset = kind(**check_keywords(kind, section.keywords, key_path=key_path))
     transforms = []
@@ -131,8 +129,7 @@ def build_data(section: DatasetSection, key_path: str) -> Data:
         keywords = check_keywords(cls, transform.keywords, key_path=path)
         if cls is TRANSFORMS["RandomCrop"]:
             keywords.setdefault("ignore_index", dataset.classes.ignore_index)
-        with _as_config_error(path):
-            transforms.append(cls(**keywords))
+        transforms.append(construct(cls, keywords, key_path=path))
     pipeline = Pipeline(transforms)
     with _as_config_error(join_path(key_path, "transforms")):
         pipeline.check_channels(dataset.channels)
@@ -141,23 +138,25 @@ def build_data(section: DatasetSection, key_path: str) -> Data:
 
 def build_sampler(config: Config, facts: DataFacts) -> PairSampler:
     """Builds the sampler over the pairs of the training set."""
-    kind = SAMPLERS[config.sampler.type]
-    keywords = _check_sampler(config)
+    kind, keywords = _check_sampler(config)
     with _as_config_error("sampler"):
         return kind(len(facts.class_counts), config.seed, facts, **keywords)
 
 
 def build_model(config: Config, classes: Classes) -> nn.Module:
     """Builds the network with as many classes as the data has."""
-    keywords = _check_model(config)
-    given = keywords.setdefault("num_classes", classes.num_classes)
-    if given != classes.num_classes:
-        raise ConfigError(
-            f"is {given}, but the data set has {classes.num_classes} ({', '.join(classes.names)}); leave it out",
-            key_path="model.num_classes",
-        )
+    kind, keywords = _check_model(config)
+    ours = config.model.type in MODELS
+    if ours or "num_classes" in inspect.signature(kind).parameters:
+        given = keywords.setdefault("num_classes", classes.num_classes)
+        if given != classes.num_classes:
+            raise ConfigError(
+                f"is {given}, but the data set has {classes.num_classes} ({', '.join(classes.names)}); leave it out",
+                key_path="model.num_classes",
+            )
     with _as_config_error("model"):
-        return MODELS[config.model.type](**keywords)
+        model: nn.Module = kind(**keywords)
+        return model if ours else OwnModel(model)
 
 
 def build_loss(config: Config, section: Mapping[str, Any], key_path: str, classes: Classes | None) -> nn.Module:
@@ -170,16 +169,17 @@ def build_loss(config: Config, section: Mapping[str, Any], key_path: str, classe
 
 
 def build_optimizer(config: Config, parameters: Any) -> torch.optim.Optimizer:
-    kind = OPTIMIZERS[config.optimizer.type]
-    keywords = check_keywords(kind, config.optimizer.keywords, key_path="optimizer", injected={"params"})
-    return kind(parameters, **keywords)
+    kind = look_up(OPTIMIZERS, config.optimizer, "optimizer", "optimizer", torch.optim.Optimizer)
+    keywords = check_keywords(kind, config.optimizer.keywords, key_path="optimizer", filled={"params"})
+    optimizer: torch.optim.Optimizer = construct(kind, keywords, parameters, key_path="optimizer")
+    return optimizer
 
 
 def build_schedule(config: Config) -> Schedule:
-    kind = look_up(SCHEDULES, config.lr_scheduler, "schedule", "lr_scheduler")
+    kind = look_up(SCHEDULES, config.lr_scheduler, "schedule", "lr_scheduler", Schedule)
     keywords = check_keywords(kind, config.lr_scheduler.keywords, key_path="lr_scheduler")
-    with _as_config_error("lr_scheduler"):
-        return kind(**keywords)
+    schedule: Schedule = construct(kind, keywords, key_path="lr_scheduler")
+    return schedule
 
 
 @contextmanager
@@ -188,7 +188,7 @@ def naming_the_file(config: Config) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise error.in_file(config.source) from error
+        raise config.locate(error) from error
 
 
 @contextmanager
@@ -207,7 +207,8 @@ def _as_config_error(key_path: str) -> Iterator[None]:
 
 
 def _check_dataset(section: DatasetSection, key_path: str) -> None:
-    check_keywords(look_up(DATASETS, section, "data set", key_path), section.keywords, key_path=key_path)
+    kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
+    check_keywords(kind, section.keywords, key_path=key_path)
     names = [transform.type for transform in section.transforms]
     for index, transform in enumerate(section.transforms):
         path = join_path(key_path, "transforms", index)
@@ -223,29 +224,25 @@ def _check_dataset(section: DatasetSection, key_path: str) -> None:
         )
 
 
-def _check_sampler(config: Config) -> dict[str, Any]:
-    kind = look_up(SAMPLERS, config.sampler, "sampler", "sampler")
-    filled_in = {"length", "seed", "facts"}
-    if given := filled_in & config.sampler.keywords.keys():
-        raise ConfigError(f"{min(given)} is filled in by the run; leave it out", key_path="sampler")
-    keywords = check_keywords(kind, config.sampler.keywords, key_path="sampler", injected=filled_in)
+def _check_sampler(config: Config) -> tuple[type[PairSampler], dict[str, Any]]:
+    """Returns the class that the sampler section names, and its keywords, checked."""
+    kind = look_up(SAMPLERS, config.sampler, "sampler", "sampler", PairSampler)
+    filled = {"length", "seed", "facts"}
+    keywords = check_keywords(kind, config.sampler.keywords, key_path="sampler", filled=filled)
     transforms = [look_up(TRANSFORMS, section, "transform", "") for section in config.train_dataset.transforms]
     if kind.needs_crop and not any(getattr(transform, "takes_aim", False) for transform in transforms):
         raise ConfigError(
             f"{config.sampler.type} places crops, but train_dataset.transforms has no RandomCrop", key_path="sampler.type"
         )
-    return keywords
+    return kind, keywords
 
 
-def _check_model(config: Config) -> dict[str, Any]:
-    kind = look_up(MODELS, config.model, "model", "model")
-    return check_keywords(
-        kind,
-        config.model.keywords,
-        key_path="model",
-        injected={"num_classes"},
-        more=more_parameters(config.model.type, config.model.keywords),
-    )
+def _check_model(config: Config) -> tuple[Any, dict[str, Any]]:
+    """Returns the class that the model section names, and its keywords, checked."""
+    section = config.model
+    kind = look_up(MODELS, section, "model", "model")
+    more = more_parameters(section.type, section.keywords) if section.type in MODELS else None
+    return kind, check_keywords(kind, section.keywords, key_path="model", injected={"num_classes"}, more=more)
 
 
 def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_outputs: int) -> None:
@@ -262,7 +259,9 @@ def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_ou
         )
 
 
-def _check_phases(config: Config, section: Mapping[str, Any], key_path: str, num_outputs: int) -> None:
+def _check_counts(config: Config, section: Mapping[str, Any], key_path: str, num_outputs: int) -> None:
+    """Holds every phase of a loss section against the number of outputs and the length of the run."""
+    _check_outputs(section, key_path, config.model.type, num_outputs)
     for index, phase in enumerate(section.get("phases") or ()):
         path = join_path(key_path, "phases", index)
         _check_outputs(phase, path, config.model.type, num_outputs)

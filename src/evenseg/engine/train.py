@@ -110,7 +110,7 @@ def _main_types(section: Mapping[str, Any]) -> str:
     """Returns the types of the main output's loss, like `CrossEntropy+LovaszSoftmax`."""
     first = section["types"][0] if "types" in section else section
     parts = first.get("losses", [first])
-    return "+".join(str(part["type"]).removesuffix("Loss") for part in parts)
+    return "+".join(str(part["type"]).rpartition(".")[2].removesuffix("Loss") for part in parts)
 
 
 def _summary(experiment: Experiment, recorder: Recorder, name: str, module: SegmentationModule) -> dict[str, Any]:

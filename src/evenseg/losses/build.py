@@ -10,9 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evenseg._dotted import import_dotted
 from evenseg.losses.base import StatisticLoss, keywords
 from evenseg.losses.mixed import MixedLoss, unique_names
 from evenseg.losses.options import nearest, number
+from evenseg.losses.own import OwnLoss, loss_name, own_keywords
 from evenseg.losses.phases import PhasedLoss
 
 
@@ -28,6 +30,8 @@ def build_single_loss(
     section: Any, *, path: str = "loss", num_classes: int | None = None, ignore_index: int | None = None
 ) -> nn.Module:
     """One loss from {"type": name, **keywords}; MixedLoss holds such mappings under "losses".
+
+    A type with a dot in it is an import path, `package.module.MyLoss`: see :class:`evenseg.losses.own.OwnLoss`.
 
     Args:
         section: the mapping.
@@ -46,12 +50,9 @@ def build_single_loss(
     name = options.pop("type", None)
     if name is None:
         raise LossConfigError(path, f"has no 'type'; {nearest('', LOSSES)}")
-    if not isinstance(name, str) or name not in LOSSES:
-        raise LossConfigError(f"{path}.type", f"unknown loss {name!r}; {nearest(str(name), LOSSES)}")
-    cls = LOSSES[name]
-    allowed = {"losses", "coef"} if cls is MixedLoss else keywords(cls)
+    cls, allowed, foreign = _look_up(name, path)
     for key in options:
-        if key not in allowed:
+        if allowed is not None and key not in allowed:
             raise LossConfigError(f"{path}.{key}", f"{name} has no keyword {key!r}; {nearest(key, allowed)}")
     if cls is MixedLoss:
         losses, coef = options.get("losses"), options.get("coef")
@@ -63,7 +64,7 @@ def build_single_loss(
             for i, loss in enumerate(losses)
         ]
         return MixedLoss(built, numbers)
-    if ignore_index is not None and "ignore_index" in allowed:
+    if ignore_index is not None and allowed is not None and "ignore_index" in allowed:
         options.setdefault("ignore_index", ignore_index)
     try:
         loss = cls(**options)
@@ -72,7 +73,25 @@ def build_single_loss(
         raise LossConfigError(f"{path}.{culprit}" if culprit else path, str(error)) from error
     if num_classes is not None and isinstance(loss, StatisticLoss):
         _check_against_classes(loss, num_classes, path)
-    return loss
+    return OwnLoss(loss) if foreign else loss
+
+
+def _look_up(name: Any, path: str) -> tuple[type[nn.Module], set[str] | None, bool]:
+    """The class of a type, its keywords (None where it takes any), and whether it is a loss of someone else."""
+    from evenseg.losses import LOSSES
+
+    if isinstance(name, str) and name not in LOSSES and "." in name:
+        try:
+            cls = import_dotted(name, nn.Module)
+        except ValueError as error:
+            raise LossConfigError(f"{path}.type", str(error)) from error
+        if not issubclass(cls, (StatisticLoss, MixedLoss)):
+            return cls, own_keywords(cls), True
+    elif not isinstance(name, str) or name not in LOSSES:
+        raise LossConfigError(f"{path}.type", f"unknown loss {name!r}; {nearest(str(name), LOSSES)}")
+    else:
+        cls = LOSSES[name]
+    return cls, {"losses", "coef"} if cls is MixedLoss else keywords(cls), False
 
 
 def _check_against_classes(loss: StatisticLoss, num_classes: int, path: str) -> None:
@@ -140,7 +159,7 @@ class OutputsLoss(nn.Module):
         for h, (head, loss, c) in enumerate(zip(heads, self.losses, self.coef)):
             extra = {k: v for k, v in context.items() if self._accepts_context[h] or k in getattr(loss, "requires", ())}
             value = loss(resize_to(head, target), target, pixel_weight, **extra)
-            inner = getattr(loss, "terms", None) or {type(loss).__name__: value.detach()}
+            inner = getattr(loss, "terms", None) or {loss_name(loss): value.detach()}
             prefix = f"output{h}." if len(heads) > 1 else ""
             self.terms |= {prefix + k: v for k, v in inner.items()}
             total = c * value if total is None else total + c * value

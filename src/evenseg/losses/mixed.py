@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evenseg.losses.base import StatisticLoss, channels, result_dtype
 from evenseg.losses.options import number
+from evenseg.losses.own import loss_name
 from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, segment_statistics
 from evenseg.statistics.types import require
 
@@ -113,7 +114,7 @@ class MixedLoss(nn.Module):
                 loss if isinstance(loss, nn.Module) else build_single_loss(loss, path=f"losses[{i}]") for i, loss in enumerate(losses)
             ]
         self.losses = nn.ModuleList(losses)  # type: ignore[arg-type]
-        self.names = unique_names([type(loss).__name__ for loss in self.losses])
+        self.names = unique_names([loss_name(loss) for loss in self.losses])
         self.terms: dict[str, Tensor] = {}
         self.requires = tuple(dict.fromkeys(name for loss in self.losses for name in getattr(loss, "requires", ())))
 

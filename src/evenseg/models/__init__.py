@@ -8,6 +8,7 @@ from torch import nn
 
 from evenseg.models.enet import ENet
 from evenseg.models.ocrnet import OCRNet
+from evenseg.models.own import OwnModel
 from evenseg.models.smp import SMP, architecture_parameters, architectures
 from evenseg.models.unet import LightUNet
 
@@ -19,4 +20,14 @@ def more_parameters(name: str, keywords: Mapping[str, Any]) -> dict[str, inspect
     return architecture_parameters(keywords) if name == "SMP" else {}
 
 
-__all__ = ["MODELS", "SMP", "ENet", "LightUNet", "OCRNet", "architecture_parameters", "architectures", "more_parameters"]
+__all__ = [
+    "MODELS",
+    "SMP",
+    "ENet",
+    "LightUNet",
+    "OCRNet",
+    "OwnModel",
+    "architecture_parameters",
+    "architectures",
+    "more_parameters",
+]
