@@ -88,7 +88,7 @@ def test_outputs_that_are_no_tensors(wrap, message):
 
 def test_torchvision_outputs_train():
     import evenseg._torchvision  # noqa: F401  (first: lets torchvision import beside a CPU torch)
-    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large  # isort: skip
 
     model = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
     outputs = model(torch.randn(2, 3, 32, 32))
