@@ -2,13 +2,14 @@
 
 from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
 from evenseg.config.load import dump_config, load_config, make_config
-from evenseg.config.schema import Config, DatasetSection, Section
+from evenseg.config.schema import Config, DatasetSection, EvaluationSection, Section
 from evenseg.config.signature import check_keywords, construct, look_up
 
 __all__ = [
     "Config",
     "ConfigError",
     "DatasetSection",
+    "EvaluationSection",
     "Section",
     "check_keywords",
     "construct",

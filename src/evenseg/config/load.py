@@ -92,7 +92,7 @@ def validation_error(
     path = join_path(key_path, *location)
     kind, value = first["type"], first["input"]
     if kind == "extra_forbidden":
-        message = unknown_name("key", location[-1], model.model_fields)
+        message = unknown_name("key", location[-1], _section_at(model, location[:-1]).model_fields)
     elif kind == "missing":
         message = "this required key is missing"
         if isinstance(value, Mapping):
@@ -117,6 +117,16 @@ def _within(location: list[str | int], received: Any, missing: bool) -> list[str
             continue
         parts.append(part)
     return parts
+
+
+def _section_at(model: type[BaseModel], location: Sequence[Any]) -> type[BaseModel]:
+    """Returns the model of the section at a place inside a model; the model itself where there is none."""
+    for name in location:
+        field = model.model_fields.get(str(name))
+        inner = None if field is None else field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return model
 
 
 def _one_line(error: object) -> str:

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from evenseg.config.errors import ConfigError
 
@@ -63,6 +72,53 @@ class DatasetSection(Section):
     transforms: tuple[Section, ...] = ()
 
 
+class EvaluationSection(BaseModel):
+    """How images are seen and measured, in the evaluations during training and afterwards alike.
+
+    Attributes:
+        window: (height, width) of sliding windows in pixels; None for whole images.
+        stride: between windows, at most their size; three quarters of it by default. Windows are spread evenly, so they may
+            lie closer.
+        blend: weights of a window's pixels where windows overlap.
+        scales: sizes at which every image or window is seen; their probabilities are averaged.
+        flip: see it mirrored left-right too.
+        batch_size: windows per call of the model.
+        boundary_tolerance: of the boundary F1: pixels, or below 1 a fraction of the diagonal.
+        boundary_width: of the boundary IoU's bands: pixels, or below 1 a fraction of the diagonal.
+        calibration_bins: bins of the reliability curve.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: tuple[PositiveInt, PositiveInt] | None = None
+    stride: tuple[PositiveInt, PositiveInt] | None = None
+    blend: Literal["gaussian", "uniform"] = "gaussian"
+    scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    flip: bool = False
+    batch_size: int = Field(default=1, gt=0)
+    boundary_tolerance: PositiveFloat = 0.008
+    boundary_width: PositiveFloat = 0.02
+    calibration_bins: int = Field(default=15, gt=0)
+
+    @model_validator(mode="after")
+    def _strides_fit(self) -> EvaluationSection:
+        if self.stride is not None:
+            if self.window is None:
+                raise ValueError(f"stride {list(self.stride)} needs a window: [HEIGHT, WIDTH]")
+            if self.stride[0] > self.window[0] or self.stride[1] > self.window[1]:
+                raise ValueError(
+                    f"stride {list(self.stride)} is larger than the window {list(self.window)}, which would leave gaps"
+                )
+        return self
+
+    @property
+    def window_stride(self) -> tuple[int, int] | None:
+        """The stride in force; None without windows."""
+        if self.stride is None and self.window is not None:
+            return max(1, 3 * self.window[0] // 4), max(1, 3 * self.window[1] // 4)
+        return self.stride
+
+
 class Config(BaseModel):
     """One experiment. Exactly one of `loss` (one section) and `losses` (name -> section, for compare) is given.
 
@@ -89,6 +145,7 @@ class Config(BaseModel):
     num_workers: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    evaluation: EvaluationSection = EvaluationSection()
     output: str | None = None
 
     _source: Source = PrivateAttr(default_factory=Source)
