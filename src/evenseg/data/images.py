@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,8 @@ def read_image(file: Path, channels: int = 3) -> NDArray[Any]:
     """Reads an image as (H, W, channels).
 
     Grey files are repeated to three channels and an alpha channel is dropped where `channels` asks for it; nothing else
-    is converted. Files of 16 bits keep them. Several pages of a TIFF are its channels. A .npy array is (H, W) or
-    (H, W, channels) of uint8, uint16 or floats.
+    is converted. Files of 16 bits keep them. Several pages of a TIFF are its channels; several bands that are no colours
+    need the package tifffile. A .npy array is (H, W) or (H, W, channels) of uint8, uint16 or floats.
 
     Args:
         file: anything Pillow decodes, or a NumPy array.
@@ -47,6 +48,8 @@ def read_image(file: Path, channels: int = 3) -> NDArray[Any]:
                 f"{file} holds {pixels.dtype} of shape {pixels.shape}; images are (H, W, channels), uint8, uint16 or floats"
             )
         pixels = pixels if pixels.dtype.kind == "u" else pixels.astype(np.float32)
+    elif file.suffix.lower() in (".tif", ".tiff") and _is_beyond_pillow(file):
+        pixels = _read_bands(file)
     else:
         with open_image(file) as image:
             pixels = _pixels(image, file, channels)
@@ -127,6 +130,41 @@ def _loaded(image: Image.Image, file: Path) -> Image.Image:
     return image
 
 
+def _is_beyond_pillow(file: Path) -> bool:
+    """Tells whether a TIFF has more bands than Pillow reads of it: it drops a fourth that is no alpha, and opens no fifth."""
+    try:
+        with open_image(file) as image:
+            return int(getattr(image, "tag_v2", {}).get(277, 1)) > len(image.getbands())
+    except UnreadableFileError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError) and file.read_bytes()[:4] in (b"II*\0", b"MM\0*"):
+            return True
+        raise
+
+
+def _read_bands(file: Path) -> NDArray[Any]:
+    try:
+        import tifffile
+    except ImportError as error:
+        raise UnreadableFileError(
+            f"{file} has bands that are no colours, or is damaged; reading them needs the package tifffile "
+            "(pip install tifffile), or save the images as .npy"
+        ) from error
+    try:
+        with _naming(file), tifffile.TiffFile(file) as tiff:
+            page = tiff.pages[0]
+            pixels = np.asarray(page.asarray())
+            pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
+    except (ValueError, TypeError, KeyError, IndexError, struct.error, tifffile.TiffFileError) as error:
+        if isinstance(error, UnreadableFileError):
+            raise
+        raise UnreadableFileError(f"{file} cannot be read as a TIFF: {' '.join(str(error).split())}") from error
+    if pixels.dtype.kind == "f":
+        return pixels.astype(np.float32)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{file} holds {pixels.dtype}; images are uint8, uint16 or floats")
+    return pixels
+
+
 def _pixels(image: Image.Image, file: Path, channels: int) -> NDArray[Any]:
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and pages == channels:
@@ -158,7 +196,7 @@ def _has_wide_channels(image: Any) -> bool:
 
 
 def _raw_mode(image: Any) -> str:
-    arguments = image.tile[0][3]
+    arguments = image.tile[0].args
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
@@ -176,7 +214,7 @@ def _read_wide(image: Any, file: Path) -> NDArray[np.uint16]:
     high = np.asarray(_loaded(image, file)).astype(np.uint16)
     with open_image(file) as reopened:
         again: Any = reopened
-        again.tile = [(t[0], t[1], t[2], (opposite, *t[3][1:]) if isinstance(t[3], tuple) else opposite) for t in tiles]
+        again.tile = [t._replace(args=(opposite, *t.args[1:]) if isinstance(t.args, tuple) else opposite) for t in tiles]
         low = np.asarray(_loaded(again, file))
     return high << 8 | low
 

@@ -64,15 +64,14 @@ class MaskReader:
         self._understood = bool(ways) or fixed_map is not None or reduce_zero_label
         ignore = classes.ignore_index
         self._colors = None if palette is None else _color_table(palette, classes)
-        self._table = label_table(fixed_map or {}, ignore)
+        self._table: NDArray[Any] = label_table(fixed_map or {}, ignore)
         if reduce_zero_label:
             shifted = np.concatenate([[ignore], np.arange(_LARGEST)]).astype(np.uint16)
             shifted[ignore] = ignore
             self._table = shifted[self._table]
         self._table = label_table(self.label_map, ignore)[self._table]
-        narrow = self._table[:256]
         # bytes stay bytes where they can
-        self._narrow_table = narrow.astype(np.uint8) if narrow.max() <= 255 else narrow
+        self._table, self._narrow_table = _narrow(self._table), _narrow(self._table[:256])
 
     def read(self, file: Path) -> NDArray[Any]:
         """Returns the class indices of a file, (H, W) uint8 or uint16."""
@@ -112,8 +111,7 @@ class MaskReader:
             listed = ", ".join(f"[{c >> 16}, {c >> 8 & 255}, {c & 255}] ({n} pixels)" for c, n in strange[:5])
             more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
             raise ValueError(f"{file} holds colours that the palette does not name: {listed}{more}; '*' stands for the rest")
-        wide = np.asarray(labels, np.uint16)
-        return (wide.astype(np.uint8) if wide.max() <= 255 else wide)[inverse].reshape(codes.shape)
+        return _narrow(np.asarray(labels, np.uint16))[inverse].reshape(codes.shape)
 
 
 def label_table(label_map: Mapping[Any, Any], ignore_index: int) -> NDArray[np.uint16]:
@@ -128,6 +126,11 @@ def label_table(label_map: Mapping[Any, Any], ignore_index: int) -> NDArray[np.u
             raise ValueError(f"label_map: keys must be 0..{_LARGEST} or '*', got {source!r}")
         table[source] = _target(value, ignore_index)
     return table
+
+
+def _narrow(labels: NDArray[np.uint16]) -> NDArray[Any]:
+    """Returns labels as bytes where they fit."""
+    return labels.astype(np.uint8) if labels.max() <= 255 else labels
 
 
 def _target(value: Any, ignore_index: int, where: str = "label_map") -> int:

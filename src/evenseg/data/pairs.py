@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
@@ -193,7 +194,30 @@ def pair_by_stem(images: Mapping[str, Path], masks: Mapping[str, Path], where: s
         problems.append(f"{len(lonely)} masks have no image ({some([masks[stem].name for stem in lonely])})")
     if problems:
         raise ValueError(f"{where}: {'; '.join(problems)}; pairs share their name")
+    if not images:
+        raise ValueError(f"{where}: no images with masks")
     return [Pair(stem.replace("/", "_"), images[stem], masks[stem]) for stem in sorted(images)]
+
+
+def part_of(pairs: Sequence[Pair], split: str, shares: Mapping[str, float]) -> list[Pair]:
+    """Returns a part of pairs that have no official split, in their order; the split "all" is all of them.
+
+    Which part a pair belongs to is a function of the pairs alone: the shares are taken one after the other from a random
+    order of theirs that is always the same.
+
+    Raises:
+        ValueError: shares outside 0..1, or a split that gets no pair.
+    """
+    if split == "all":
+        return list(pairs)
+    if min(shares.values()) < 0 or max(shares.values()) > 1:
+        raise ValueError(f"shares of the splits must be in 0..1, got {dict(shares)}")
+    bounds = np.rint(np.cumsum([0.0, *shares.values()]) * len(pairs)).astype(int)
+    place = list(shares).index(split)
+    chosen = np.random.default_rng(0).permutation(len(pairs))[bounds[place] : bounds[place + 1]]
+    if not len(chosen):
+        raise ValueError(f"the split {split!r} gets none of the {len(pairs)} images (share {shares[split]:g})")
+    return [pairs[index] for index in sorted(chosen)]
 
 
 def named_pairs(files: Sequence[tuple[Path, Path]], root: Path) -> list[Pair]:

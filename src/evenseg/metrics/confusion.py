@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 import evenseg._torchvision  # noqa: F401  torchmetrics imports torchvision where it finds it installed
 
-_INTEGER = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_INTEGER = (
+    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
 
 def confusion_matrix(
