@@ -1,14 +1,28 @@
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from evenseg.models import MODELS, SMP, ENet, LightUNet, OCRNet, architectures, more_parameters
+from evenseg.models import MODELS, SMP, ENet, LightUNet, OCRNet, TransformersSegformer, architectures, more_parameters
+
+
+def smp_with(arch):
+    # vision transformers and dilated encoders aside, the smallest encoder will do
+    return lambda **keywords: SMP(3, arch, encoder_name="tu-vit_tiny_patch16_224" if arch == "DPT" else "resnet18", **keywords)
+
+
+def segformer(**keywords):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    return TransformersSegformer(3, **keywords)
+
 
 MAKE = {
-    "ENet": lambda: ENet(3),
-    "LightUNet": lambda: LightUNet(3, widths=(4, 8, 8)),
-    "OCRNet": lambda: OCRNet(3),
-    "SMP": lambda: SMP(3, "Unet", encoder_name="resnet18", encoder_weights=None),
+    "ENet": lambda **keywords: ENet(3, **keywords),
+    "LightUNet": lambda **keywords: LightUNet(3, widths=(4, 8, 8), **keywords),
+    "OCRNet": lambda **keywords: OCRNet(3, **keywords),
+    "TransformersSegformer": segformer,
+    **{f"SMP {arch}": smp_with(arch) for arch in architectures()},
 }
 
 
@@ -17,33 +31,36 @@ def parameters(module):
 
 
 def test_every_model_has_a_case():
-    assert set(MAKE) == set(MODELS)
+    assert {name.split()[0] for name in MAKE} == set(MODELS)
+    assert len(MAKE) - len(MODELS) + 1 == len(architectures()) >= 12
 
 
 @pytest.mark.parametrize("name", MAKE)
-@pytest.mark.parametrize("size", [(64, 64), (37, 51)])
-def test_logits_have_the_image_size_and_every_weight_learns(name, size):
+def test_any_size_and_any_number_of_channels(name):
     torch.manual_seed(0)
-    model = MAKE[name]()
-    outputs = model(torch.randn(2, 3, *size))
+    model = MAKE[name](in_channels=5).eval()
+    image = torch.randn(1, 5, 61, 50)
+    padded = torch.zeros(1, 5, 61 + -61 % model.stride, 50 + -50 % model.stride)
+    padded[:, :, :61, :50] = image
+    with torch.no_grad():
+        outputs, whole = model(image), model(padded)
     assert isinstance(outputs, list)
     assert len(outputs) == model.num_outputs
-    assert {output.shape for output in outputs} == {(2, 3, *size)}
+    for output, larger in zip(outputs, whole, strict=True):
+        assert output.shape == (1, 3, 61, 50)
+        assert larger.shape == (1, 3, *padded.shape[2:])
+        torch.testing.assert_close(output, larger[:, :, :61, :50])
+
+
+# the encoder of PSPNet has stages that it does not use
+@pytest.mark.parametrize("name", [name for name in MAKE if name not in ("SMP PSPNet", "SMP DPT")])
+def test_every_weight_learns(name):
+    torch.manual_seed(0)
+    model = MAKE[name]()
+    outputs = model(torch.randn(2, 3, 37, 51))
+    assert {output.shape for output in outputs} == {(2, 3, 37, 51)}
     sum(output.square().mean() for output in outputs).backward()
-    untouched = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert untouched == []
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_an_odd_size_is_the_padded_image_cut_back(name):
-    model = MAKE[name]().eval()
-    image = torch.randn(1, 3, 61, 50)
-    padded = torch.zeros(1, 3, 64, 64)
-    padded[:, :, :61, :50] = image
-    if model.stride < 32:
-        padded = padded[:, :, :, : 50 + -50 % model.stride]
-    with torch.no_grad():
-        assert torch.equal(model(image)[0], model(padded)[0][:, :, :61, :50])
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_enet_size_is_the_papers():
@@ -68,19 +85,12 @@ def test_enet_layout():
     assert {m.p for m in model.stage2.modules() if isinstance(m, nn.Dropout2d)} == {0.1}
 
 
-@pytest.mark.parametrize("arch", ["FPN", "DeepLabV3Plus", "Linknet"])
-def test_other_smp_architectures_take_any_size(arch):
-    model = SMP(2, arch, encoder_name="resnet18").eval()
-    with torch.no_grad():
-        assert model(torch.randn(1, 3, 65, 70))[0].shape == (1, 2, 65, 70)
-
-
-def test_smp_errors():
-    assert "Unet" in architectures()
-    with pytest.raises(ValueError, match=r"unknown arch 'Unett'; allowed: .*Unet"):
-        SMP(2, "Unett")
-    with pytest.raises(ValueError, match="resnet1818"):
-        SMP(2, "Unet", encoder_name="resnet1818")
+@pytest.mark.parametrize(("channels", "filters", "mixed"), [(1, 15, 0), (3, 13, 0), (20, 13, 3)])
+def test_enet_starts_with_sixteen_channels_whatever_the_image_has(channels, filters, mixed):
+    start = ENet(2, in_channels=channels).initial
+    assert start.convolution.weight.shape == (filters, channels, 3, 3)
+    assert parameters(start.mix) == mixed * channels
+    assert start(torch.randn(2, channels, 8, 8)).shape == (2, 16, 4, 4)
 
 
 def test_smp_keywords_come_from_the_architecture():
@@ -94,11 +104,35 @@ def test_smp_keywords_come_from_the_architecture():
     ("make", "message"),
     [
         (lambda: ENet(0), "num_classes must be at least 1"),
+        (lambda: ENet(2, in_channels=0), "in_channels must be at least 1, got 0"),
         (lambda: ENet(2, dropout=1.0), "dropout must be in"),
         (lambda: LightUNet(2, widths=()), "widths must be positive"),
         (lambda: LightUNet(0), "num_classes"),
+        (lambda: SMP(2, "Unett"), r"unknown arch 'Unett'; allowed: .*; did you mean 'Unet'\?"),
+        (lambda: SMP(2, encoder_name="resnet1818"), r"unknown encoder_name 'resnet1818', none of .*nearest are .*resnet18"),
+        (lambda: SMP(2, encoder_name="tu-hrnet_w19"), r"unknown encoder_name 'tu-hrnet_w19', .*nearest are .*tu-hrnet_w18"),
+        (lambda: SMP(2, "DeepLabV3Plus", encoder_name="tu-hrnet_w18"),
+         "DeepLabV3Plus cannot be built on tu-hrnet_w18: this encoder cannot keep the resolution that it needs"),
+        (lambda: SMP(2, encoder_name="resnet18", decoder_channel=[8]), r"'decoder_channel'; .*did you mean 'decoder_channels'"),
     ],
-)
+)  # fmt: skip
 def test_bad_values(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_without_transformers_its_model_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match="needs the package transformers, which is not installed") as caught:
+        TransformersSegformer(2)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="unknown variant 'b9'; allowed: b0, b1"):
+        TransformersSegformer(2, variant="b9")
+
+
+def test_segformer_sizes_are_the_papers():
+    # table 1 of the paper: encoder 3.4 and decoder 0.4 million for B0, 81.4 and 3.3 for B5
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    with torch.device("meta"):
+        sizes = {variant: parameters(TransformersSegformer(150, variant=variant)) for variant in ("b0", "b5")}
+    assert {variant: round(size / 1e6, 1) for variant, size in sizes.items()} == {"b0": 3.8, "b5": 84.7}

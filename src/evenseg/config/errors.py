@@ -1,10 +1,10 @@
-"""The one error class of the configuration, and the wording for names that do not exist."""
+"""The one error class of the configuration, and the paths of its keys."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
+
+from evenseg._names import nearest_name, unknown_name
 
 
 class ConfigError(ValueError):
@@ -27,21 +27,6 @@ class ConfigError(ValueError):
         return ConfigError(self.message, key_path=self.key_path, file=self.file or file)
 
 
-def nearest_name(name: str, allowed: Iterable[str]) -> str | None:
-    """Returns the name in `allowed` that `name` was probably meant to be, or None when nothing is close."""
-    by_folded = {candidate.casefold(): candidate for candidate in allowed}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
-    return by_folded[close[0]] if close else None
-
-
-def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
-    """Returns the message for a name that is not in `allowed`: the list, then the nearest one."""
-    names = list(allowed)
-    message = f"unknown {kind} {str(name)!r}; allowed: {', '.join(names) or 'none'}"
-    nearest = nearest_name(str(name), names)
-    return f"{message}; did you mean {nearest!r}?" if nearest else message
-
-
 def join_path(*parts: str | int) -> str:
     """Returns `a.b[0].c` for ("a", "b", 0, "c"); empty parts are left out."""
     path = ""
@@ -51,3 +36,6 @@ def join_path(*parts: str | int) -> str:
         elif part:
             path += f".{part}" if path else part
     return path
+
+
+__all__ = ["ConfigError", "join_path", "nearest_name", "unknown_name"]

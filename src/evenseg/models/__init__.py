@@ -9,10 +9,19 @@ from torch import nn
 from evenseg.models.enet import ENet
 from evenseg.models.ocrnet import OCRNet
 from evenseg.models.own import OwnModel
+from evenseg.models.pretrained import without_pretrained
+from evenseg.models.segformer import TransformersSegformer
 from evenseg.models.smp import SMP, architecture_parameters, architectures
 from evenseg.models.unet import LightUNet
+from evenseg.models.weights import FittingReport, load_fitting, read_weights
 
-MODELS: dict[str, type[nn.Module]] = {"ENet": ENet, "LightUNet": LightUNet, "OCRNet": OCRNet, "SMP": SMP}
+MODELS: dict[str, type[nn.Module]] = {
+    "ENet": ENet,
+    "LightUNet": LightUNet,
+    "OCRNet": OCRNet,
+    "SMP": SMP,
+    "TransformersSegformer": TransformersSegformer,
+}
 
 
 def more_parameters(name: str, keywords: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
@@ -24,10 +33,15 @@ __all__ = [
     "MODELS",
     "SMP",
     "ENet",
+    "FittingReport",
     "LightUNet",
     "OCRNet",
     "OwnModel",
+    "TransformersSegformer",
     "architecture_parameters",
     "architectures",
+    "load_fitting",
     "more_parameters",
+    "read_weights",
+    "without_pretrained",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evenseg.models.checks import check_sizes
 from evenseg.models.padding import pad_to_multiple
 
 
@@ -23,16 +24,21 @@ def _unit(convolution: nn.Module, channels: int, relu: bool) -> list[nn.Module]:
 
 
 class InitialBlock(nn.Module):
-    """Halves the size: 13 filters of a strided convolution beside the 3 max-pooled colours, 16 channels."""
+    """Halves the size: 13 filters of a strided convolution beside the 3 max-pooled colours, 16 channels.
+
+    Images of one or two channels get more filters; of more than three channels, three mixtures are pooled.
+    """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 16) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels - in_channels, 3, stride=2, padding=1, bias=False)
+        pooled = min(in_channels, 3)
+        self.convolution = nn.Conv2d(in_channels, out_channels - pooled, 3, stride=2, padding=1, bias=False)
+        self.mix = nn.Identity() if pooled == in_channels else nn.Conv2d(in_channels, pooled, 1, bias=False)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.finish = nn.Sequential(nn.BatchNorm2d(out_channels), nn.PReLU(out_channels))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.finish(torch.cat([self.convolution(image), self.pool(image)], dim=1))
+        return self.finish(torch.cat([self.convolution(image), self.pool(self.mix(image))], dim=1))
 
 
 class Bottleneck(nn.Module):
@@ -134,22 +140,20 @@ class ENet(nn.Module):
     Args:
         num_classes: channels of the logits.
         dropout: of the channels of every branch behind stage 1, which itself uses a tenth of it.
+        in_channels: of the images.
 
-    `forward` takes images (N, 3, H, W) of any size, padded inside to a multiple of 8, and returns
+    `forward` takes images (N, in_channels, H, W) of any size, padded inside to a multiple of 8, and returns
     [logits (N, C, H, W)].
     """
 
     num_outputs = 1
     stride = 8
 
-    def __init__(self, num_classes: int, dropout: float = 0.1) -> None:
+    def __init__(self, num_classes: int, dropout: float = 0.1, in_channels: int = 3) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_sizes(num_classes, in_channels, dropout)
         self.num_classes = num_classes
-        self.initial = InitialBlock()
+        self.initial = InitialBlock(in_channels)
         self.down1 = DownBottleneck(16, 64, dropout / 10)
         self.stage1 = nn.Sequential(*[Bottleneck(64, dropout / 10) for _ in range(4)])
         self.down2 = DownBottleneck(64, 128, dropout)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evenseg.models.checks import check_sizes
 from evenseg.models.padding import pad_to_multiple
 from evenseg.models.pretrained import NONE, timm_trunk
 
@@ -50,10 +51,7 @@ class OCRNet(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_sizes(num_classes, in_channels, dropout)
         self.num_classes, self.align_corners = num_classes, align_corners
         # without its feature_location timm would widen the branches for classification
         self.backbone = timm_trunk(backbone, "hrnet", pretrained, in_channels, feature_location="")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from evenseg.models.weights import load_fitting, read_weights
+from evenseg._names import unknown_name
+from evenseg.models.weights import load_fitting, read_weights, under_the_names_of
 
 # what a configuration writes for weights drawn at random
 NONE = "none"
@@ -32,25 +34,59 @@ def timm_trunk(name: str, family: str, pretrained: str, in_channels: int, **keyw
     import evenseg._torchvision  # noqa: F401  (first: lets torchvision import beside a CPU torch)
     import timm  # isort: skip
 
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
     known = timm.list_models(f"{family}*")
     if name not in known:
-        raise ValueError(f"unknown backbone {name!r}; allowed: {', '.join(known)}")
+        raise ValueError(unknown_name("backbone", name, known))
     keywords |= {"features_only": True, "in_chans": in_channels}
-    source = Path(pretrained)
-    if pretrained == NONE or source.exists() or len(source.parts) > 1:
+    file = weights_file(pretrained)
+    if pretrained == NONE or file:
         trunk = timm.create_model(name, pretrained=False, **keywords)
-        if pretrained != NONE:
-            load_fitting(trunk, _spread_first(trunk, read_weights(source), in_channels), source)
+        if file:
+            load_trunk(trunk, file, in_channels)
         return trunk
     tag = pretrained if "." in pretrained else f"{name}.{pretrained}"
     weights = timm.list_models(f"{family}*", pretrained=True)
     if tag not in weights:
-        raise ValueError(f"pretrained: no file and no weights of timm are called {pretrained!r}; allowed: "
-                         f"{NONE}, {', '.join(weights)}")  # fmt: skip
+        raise ValueError(
+            f"pretrained: there is no file {pretrained}, and {unknown_name('weights', pretrained, [NONE, *weights])}"
+        )
+    other = tag.partition(".")[0]
+    if _shapes(other, keywords) != _shapes(name, keywords):
+        raise ValueError(f"pretrained: {tag} are weights of {other}, which is built otherwise than {name}")
     with weights_to_be_had(tag):
         return timm.create_model(tag, pretrained=True, **keywords)
+
+
+def weights_file(pretrained: str) -> Path | None:
+    """Returns the file that `pretrained` means, there or not; None where it is a name."""
+    path = Path(pretrained)
+    return path if path.is_file() or path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt") else None
+
+
+def load_trunk(trunk: nn.Module, file: Path, in_channels: int) -> None:
+    """Loads weights that were trained for classification into a trunk; those of the classifier are left out.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or weights of another network.
+    """
+    from timm.models import adapt_input_conv
+
+    weights = under_the_names_of(trunk, read_weights(file))
+    first = next(name for name, module in trunk.named_modules() if isinstance(module, nn.Conv2d)) + ".weight"
+    if first in weights and weights[first].shape[1] == 3:
+        weights = {**weights, first: adapt_input_conv(in_channels, weights[first])}
+    report = load_fitting(trunk, weights, file)
+    absent = [*report.missing, *report.other_shape]
+    if absent:
+        raise ValueError(
+            f"pretrained: {file} lacks {len(absent)} of the {len(trunk.state_dict())} tensors of this trunk or has them "
+            f"in another shape, {absent[0]} for one"
+        )
+
+
+def without_pretrained(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a model's keywords for a network whose weights are loaded afterwards anyway."""
+    return {name: NONE if name in ("pretrained", "encoder_weights") else value for name, value in keywords.items()}
 
 
 @contextmanager
@@ -58,7 +94,7 @@ def weights_to_be_had(name: str) -> Iterator[None]:
     """Says what to do when weights are neither in the local cache nor can be fetched."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"pretrained: the weights {name!r} are not in the local cache and cannot be fetched ({reason}); "
@@ -66,11 +102,8 @@ def weights_to_be_had(name: str) -> Iterator[None]:
         ) from error
 
 
-def _spread_first(trunk: nn.Module, weights: dict[str, Any], in_channels: int) -> dict[str, Any]:
-    """Returns the weights with those of the first convolution made to take `in_channels`."""
-    from timm.models import adapt_input_conv
+def _shapes(name: str, keywords: Mapping[str, Any]) -> dict[str, torch.Size]:
+    import timm
 
-    first = next(name for name, module in trunk.named_modules() if isinstance(module, nn.Conv2d)) + ".weight"
-    if first in weights and weights[first].shape[1] == 3:
-        weights = weights | {first: adapt_input_conv(in_channels, weights[first])}
-    return weights
+    with torch.device("meta"):
+        return {key: value.shape for key, value in timm.create_model(name, **keywords).state_dict().items()}

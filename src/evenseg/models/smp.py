@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, get_type_hints
 
 from torch import Tensor, nn
 
+from evenseg._names import unknown_name
+from evenseg.models.checks import check_sizes
 from evenseg.models.padding import pad_to_multiple
+from evenseg.models.pretrained import NONE, load_trunk, weights_file, weights_to_be_had
 
 # set by the adapter or without a use for segmentation
 _OWN = {"classes", "activation", "aux_params", "in_channels", "kwargs"}
+# PAN pools the features of stride 16 to an eighth of their size
+_STRIDES = {"PAN": 128}
 
 
 class SMP(nn.Module):
@@ -19,33 +25,76 @@ class SMP(nn.Module):
 
     Args:
         num_classes: channels of the logits.
-        arch: "Unet", "DeepLabV3Plus", "FPN", ...: see `architectures()`.
-        keywords: passed on, like `encoder_name: resnet18` and `encoder_weights: null`.
+        arch: "Unet", "DeepLabV3Plus", "UPerNet", "Segformer", ...: see `architectures()`.
+        pretrained: weights of the encoder: "none", a name that the library knows for it ("imagenet", fetched unless
+            they are in the local cache), or a file.
+        in_channels: of the images.
+        keywords: passed on, like `encoder_name: resnet18`. The library's own `encoder_weights` may stand for
+            `pretrained`.
 
-    `forward` takes images (N, 3, H, W) of any size, padded inside to what the encoder needs, and returns
-    [logits (N, C, H, W)]. Weights are only fetched when `encoder_weights` names some; the default here is none.
+    `forward` takes images (N, in_channels, H, W) of any size, padded inside to what the network needs, and returns
+    [logits (N, C, H, W)].
     """
 
     num_outputs = 1
 
-    def __init__(self, num_classes: int, arch: str = "Unet", **keywords: Any) -> None:
+    def __init__(
+        self, num_classes: int, arch: str = "Unet", pretrained: str = NONE, in_channels: int = 3, **keywords: Any
+    ) -> None:
         super().__init__()
         known = architectures()
         if arch not in known:
-            raise ValueError(f"unknown arch {arch!r}; allowed: {', '.join(known)}")
+            raise ValueError(unknown_name("arch", arch, known))
+        check_sizes(num_classes, in_channels)
         self.num_classes = num_classes
-        if keywords.get("encoder_weights", "none") == "none":
-            keywords["encoder_weights"] = None
+        encoder = keywords.get("encoder_name", inspect.signature(known[arch]).parameters["encoder_name"].default)
+        _check_encoder(str(encoder))
+        allowed = architecture_parameters({"arch": arch})
+        for name in keywords:
+            # timm's encoders take keywords of their own
+            if name not in allowed and not str(encoder).startswith("tu-"):
+                raise ValueError(unknown_name(f"keyword of {arch}", name, allowed))
+        weights = keywords.pop("encoder_weights", None) or NONE
+        if NONE not in (weights, pretrained):
+            raise ValueError(f"pretrained {pretrained!r} and encoder_weights {weights!r} say the same thing; give one")
+        weights = weights if pretrained == NONE else pretrained
+        file = weights_file(weights)
+        keywords |= {"classes": num_classes, "in_channels": in_channels}
+        keywords["encoder_weights"] = None if file or weights == NONE else weights
+        if keywords["encoder_weights"] and str(encoder).startswith("tu-"):
+            # the name of the encoder says which weights: "tu-resnet18.a1_in1k"
+            keywords["encoder_weights"] = True
+        if arch == "DPT":
+            # its vision transformers else take images of one size only
+            keywords.setdefault("dynamic_img_size", True)
         try:
-            self.network = known[arch](classes=num_classes, **keywords)
+            with nullcontext() if keywords["encoder_weights"] is None else weights_to_be_had(weights):
+                self.network = known[arch](**keywords)
         except (KeyError, TypeError, AssertionError) as error:
-            raise ValueError(f"{arch} cannot be built from {keywords}: {error}") from error
+            reason = str(error.args[0]) if error.args else "this encoder cannot keep the resolution that it needs"
+            raise ValueError(f"{arch} cannot be built on {encoder}: {reason}") from error
+        encoder_module: nn.Module = self.network.encoder  # type: ignore[assignment]
+        if file:
+            load_trunk(encoder_module, file, in_channels)
         # some architectures (UPerNet on a convolutional encoder, say) ask for 32 at any output stride
-        self.stride = max(32, int(getattr(getattr(self.network, "encoder", None), "output_stride", 32)))
+        self.stride = _STRIDES.get(arch, max(32, int(getattr(encoder_module, "output_stride", 32))))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
         return [self.network(pad_to_multiple(image, self.stride))[..., :height, :width]]
+
+
+def _check_encoder(name: str) -> None:
+    """ValueError when the library has no encoder of this name."""
+    import segmentation_models_pytorch as smp
+    import timm
+
+    if name.startswith("tu-"):
+        plain = name.removeprefix("tu-").partition(".")[0]
+        if not timm.is_model(plain):
+            raise ValueError(unknown_name("encoder_name", name, [f"tu-{known}" for known in timm.list_models()]))
+    elif not name.startswith("timm-") and name not in (known := smp.encoders.get_encoder_names()):
+        raise ValueError(unknown_name("encoder_name", name, known))
 
 
 def architectures() -> dict[str, type[nn.Module]]:

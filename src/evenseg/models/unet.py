@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evenseg.models.checks import check_sizes
 from evenseg.models.padding import pad_to_multiple
 
 
@@ -33,23 +34,23 @@ class LightUNet(nn.Module):
     Args:
         num_classes: channels of the logits.
         widths: channels of each level; every level after the first halves the size.
+        in_channels: of the images.
 
-    `forward` takes images (N, 3, H, W) of any size, padded inside to a multiple of `stride`, and returns
+    `forward` takes images (N, in_channels, H, W) of any size, padded inside to a multiple of `stride`, and returns
     [logits (N, C, H, W)].
     """
 
     num_outputs = 1
 
-    def __init__(self, num_classes: int, widths: tuple[int, ...] = (16, 32, 64, 64)) -> None:
+    def __init__(self, num_classes: int, widths: tuple[int, ...] = (16, 32, 64, 64), in_channels: int = 3) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        check_sizes(num_classes, in_channels)
         if not widths or min(widths) < 1:
             raise ValueError(f"widths must be positive numbers of channels, one per level, got {list(widths)}")
         self.num_classes = num_classes
         self.stride = 2 ** (len(widths) - 1)
         self.encoder = nn.ModuleList(
-            _double_convolution(before, width) for before, width in zip((3, *widths), widths, strict=False)
+            _double_convolution(before, width) for before, width in zip((in_channels, *widths), widths, strict=False)
         )
         upwards = tuple(reversed(widths))
         self.decoder = nn.ModuleList(_double_convolution(below + width, width) for below, width in pairwise(upwards))

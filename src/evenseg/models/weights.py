@@ -96,26 +96,40 @@ def load_fitting(network: nn.Module, weights: Mapping[str, Tensor], source: str 
             The network is unchanged.
     """
     own = network.state_dict()
-    weights = _under_the_networks_names(weights, own)
+    weights = under_the_names_of(network, weights)
     fitting = {name: weights[name] for name, value in own.items()
                if name in weights and weights[name].shape == value.shape}  # fmt: skip
     report = FittingReport(
         str(source),
         tuple(fitting),
         {n: (tuple(weights[n].shape), tuple(v.shape)) for n, v in own.items() if n in weights and n not in fitting},
-        {name: tuple(value.shape) for name, value in own.items() if name not in weights},
+        # old checkpoints lack the counters of batch normalisation, which serve nothing here
+        {n: tuple(v.shape) for n, v in own.items() if n not in weights and not n.endswith("num_batches_tracked")},
         {name: tuple(value.shape) for name, value in weights.items() if name not in own},
     )
     loaded = _size(fitting)
     if loaded < _size(own) / 2 and loaded < _size(weights) / 2:
-        in_file, in_network = next(iter(weights.items())), next(iter(own.items()))
+        in_file, in_network = (max(side.items(), key=lambda item: item[1].numel()) for side in (weights, own))
         raise ValueError(
             f"{source} holds the weights of another network: {len(fitting)} of its {len(weights)} tensors fit "
-            f"{type(network).__name__}, which has {len(own)} (the first is {in_file[0]} {tuple(in_file[1].shape)} in "
+            f"{type(network).__name__}, which has {len(own)} (the largest is {in_file[0]} {tuple(in_file[1].shape)} in "
             f"the file, {in_network[0]} {tuple(in_network[1].shape)} in the network)"
         )
     network.load_state_dict(fitting, strict=False)
     return report
+
+
+def under_the_names_of(network: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Returns the weights under the names that agree most with the network's: prefixes taken away or put before."""
+    own = network.state_dict().keys()
+    candidates = [weights]
+    for prefix in (*_PREFIXES, *_PREFIXES):
+        inner = {n.removeprefix(prefix): value for n, value in candidates[-1].items() if n.startswith(prefix)}
+        if inner:
+            candidates.append(inner)
+    candidates += [{prefix + name: value for name, value in weights.items()} for prefix in _PREFIXES]
+    # of equals the first, so names stay as they are where nothing is won
+    return max(candidates, key=lambda candidate: len(candidate.keys() & own))
 
 
 def _load(file: Path) -> object:
@@ -143,18 +157,6 @@ def _tensors(content: object) -> dict[str, Tensor]:
         if isinstance(content.get(key), Mapping):
             return _tensors(content[key])
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _under_the_networks_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Returns the weights under the names that agree most with the network's: prefixes taken away or put before."""
-    candidates = [weights]
-    for prefix in (*_PREFIXES, *_PREFIXES):
-        inner = {n.removeprefix(prefix): value for n, value in candidates[-1].items() if n.startswith(prefix)}
-        if inner:
-            candidates.append(inner)
-    candidates += [{prefix + name: value for name, value in weights.items()} for prefix in _PREFIXES]
-    # of equals the first, so names stay as they are where nothing is won
-    return max(candidates, key=lambda candidate: len(candidate.keys() & own.keys()))
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:
