@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from pathlib import Path
 from typing import Any
+
+from evenseg._names import nearest_name
 
 
 def import_dotted(path: str, base: type | None = None) -> Any:
@@ -26,8 +27,8 @@ def import_dotted(path: str, base: type | None = None) -> Any:
     module = _import_module(module_name, path)
     if not hasattr(module, name):
         public = [key for key in vars(module) if not key.startswith("_")]
-        near = difflib.get_close_matches(name, public, n=1, cutoff=0.5)
-        raise ValueError(f"the module {module_name} has no {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        near = nearest_name(name, public)
+        raise ValueError(f"the module {module_name} has no {name!r}" + (f"; did you mean {near!r}?" if near else ""))
     found = getattr(module, name)
     if not callable(found):
         raise ValueError(f"{path} is a {type(found).__name__}; it must be a class or a function that builds the part")

@@ -196,7 +196,7 @@ def test_weights_that_cannot_be_fetched(make, name, monkeypatch, tmp_path):
 def test_weights_that_do_not_belong_to_the_network():
     with pytest.raises(ValueError, match=r"hrnet_w18_ssld.paddle_in1k are weights of hrnet_w18_ssld, .* otherwise than hrnet_w48"):
         timm_trunk("hrnet_w48", "hrnet", "hrnet_w18_ssld.paddle_in1k", 3, feature_location="")
-    with pytest.raises(ValueError, match="Wrong pretrained weights `imagenette`.*Available options are"):
+    with pytest.raises(ValueError, match=r"Wrong pretrained weights `imagenette`.*Available options are"):
         SMP(2, encoder_name="resnet18", pretrained="imagenette")
     with pytest.raises(ValueError, match="say the same thing; give one"):
         SMP(2, encoder_name="resnet18", pretrained="a", encoder_weights="b")
