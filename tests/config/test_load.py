@@ -126,6 +126,12 @@ def test_overrides_reach_names_with_dots(tiny_study, write_yaml):
     assert config.losses["CE+0.5Hinge"]["types"][0]["losses"][1]["num_bins"] == 64
 
 
+def test_overrides_reach_sections_that_the_file_leaves_out_where_all_in_them_has_a_default(tiny, write_yaml):
+    assert load_config(write_yaml(tiny), ["evaluation.flip=true"]).evaluation.flip is True
+    with pytest.raises(ConfigError, match=r"evaluation.flp: unknown key 'flp'.*did you mean 'flip'.*from --set"):
+        load_config(write_yaml(tiny), ["evaluation.flp=true"])
+
+
 def test_what_was_set_on_the_command_line_is_named_in_the_error(tiny, write_yaml):
     with pytest.raises(ConfigError, match=r"tiny.yml: iters: .*greater than 0, got 0 \(from --set\)"):
         load_config(write_yaml(tiny), ["iters=0"])
@@ -159,3 +165,15 @@ def test_a_null_key_counts_as_left_out(tiny, write_yaml):
     config = load_config(write_yaml(tiny))
     assert config.lr_scheduler.type == "Constant"
     assert config.evaluate_every == config.iters
+
+
+def test_a_configuration_of_another_version_says_so(tiny, tmp_path):
+    text = dump_config(make_config(tiny))
+    file = tmp_path / "config.yaml"
+    file.write_text(text.replace(text.splitlines()[0], "# written by evenseg 0.0.1") + "momentum: 3\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'momentum'.*\(the file was written by evenseg 0.0.1, this is "):
+        load_config(file)
+    file.write_text(text + "momentum: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert "written by" not in str(caught.value)

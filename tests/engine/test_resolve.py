@@ -46,7 +46,7 @@ def test_a_good_configuration_gives_the_parts(tiny):
         ("train_dataset.split", "trian", "train_dataset.split", ["'train', 'val' or 'test'"]),
         ("train_dataset.transforms", [{"type": "RandomCrp"}], "train_dataset.transforms[0].type", ["'RandomCrop'"]),
         ("train_dataset.transforms", [{"type": "RandomCrop"}], "train_dataset.transforms[0].size", ["missing"]),
-        ("train_dataset.transforms", [{"type": "RandomCrop", "size": [0, 4]}], "train_dataset.transforms[0]",
+        ("train_dataset.transforms", [{"type": "RandomCrop", "size": [0, 4]}], "train_dataset.transforms[0].size",
          ["(0, 4)"]),
         ("train_dataset.transforms", [{"type": "RandomCrop", "size": [1, 4]}], "train_dataset.transforms[0].size",
          ["smaller than the 2 pixels"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from evenseg.cli.compare import SeedsCommand, compare
+from evenseg.cli.config import config
 from evenseg.cli.demo import demo
 from evenseg.cli.evaluate import evaluate
 from evenseg.cli.losses import losses
@@ -23,6 +24,7 @@ app.command()(evaluate)
 app.command(cls=SeedsCommand)(compare)
 app.command()(demo)
 app.command()(losses)
+app.add_typer(config, name="config")
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """Configurations: YAML read safely into frozen models; a wrong key is answered with the nearest right one. No torch."""
 
 from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
+from evenseg.config.json_schema import file_schema, keyword_schema
 from evenseg.config.load import dump_config, load_config, make_config
 from evenseg.config.schema import Config, DatasetSection, EvaluationSection, Section
-from evenseg.config.signature import check_keywords, construct, look_up
+from evenseg.config.signature import check_keywords, construct, keyword_model, look_up
 
 __all__ = [
     "Config",
@@ -14,7 +15,10 @@ __all__ = [
     "check_keywords",
     "construct",
     "dump_config",
+    "file_schema",
     "join_path",
+    "keyword_model",
+    "keyword_schema",
     "load_config",
     "look_up",
     "make_config",

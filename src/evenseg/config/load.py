@@ -8,10 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from evenseg import __version__
 from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
 from evenseg.config.inherit import read_inherited
 from evenseg.config.override import apply_override
 from evenseg.config.schema import Config, Source
+
+_HEADER = "# written by evenseg "
 
 
 def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -46,20 +49,20 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error), key_path=str(error.full_key or ""), file=path) from error
     assert isinstance(plain, dict)
-    return make_config(plain, file=path, origins=origins)
+    return make_config(plain, source=Source(path, origins, _version_note(path)))
 
 
 def make_config(
-    mapping: Mapping[Any, Any], *, file: str | Path | None = None, origins: Mapping[str, str] | None = None
+    mapping: Mapping[Any, Any], *, file: str | Path | None = None, source: Source | None = None
 ) -> Config:
     """Checks a plain mapping and returns it as a Config; raises ConfigError as `load_config` does.
 
     Args:
         mapping: the content; a key that is null counts as left out.
         file: where it stands, for messages.
-        origins: key path -> where its value comes from, if not from `file` itself, for messages.
+        source: the same in detail.
     """
-    source = Source(None if file is None else Path(file), dict(origins or {}))
+    source = source or Source(None if file is None else Path(file))
     given = {key: value for key, value in mapping.items() if value is not None}
     try:
         config = Config.model_validate(given)
@@ -70,10 +73,20 @@ def make_config(
 
 
 def dump_config(config: Config) -> str:
-    """Returns the configuration as YAML that `load_config` reads back to an equal Config."""
+    """Returns the configuration as YAML that `load_config` reads back to an equal Config; it begins with our version."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump(exclude_none=True)))
+    return f"{_HEADER}{__version__}\n" + OmegaConf.to_yaml(OmegaConf.create(config.model_dump(exclude_none=True)))
+
+
+def _version_note(file: Path) -> str:
+    """Returns words on a file that `dump_config` of another version wrote, empty otherwise."""
+    with file.open(encoding="utf-8") as text:
+        first = text.readline()
+    version = first.removeprefix(_HEADER).strip()
+    if not first.startswith(_HEADER) or version == __version__:
+        return ""
+    return f"the file was written by evenseg {version}, this is {__version__}"
 
 
 def validation_error(

@@ -30,10 +30,12 @@ class Source:
     Attributes:
         file: that was read.
         origins: key path -> words on where its value stands, empty for `file` itself.
+        note: on the file as a whole.
     """
 
     file: Path | None = None
     origins: dict[str, str] = field(default_factory=dict)
+    note: str = ""
 
     def locate(self, error: ConfigError) -> ConfigError:
         """Returns the error with the file named, and where the value at its key path was inherited or set."""
@@ -46,6 +48,8 @@ class Source:
             if kind is not None and kind != origin and message.startswith("unknown key"):
                 message += f"; `_delete_: true` in {section} drops what it inherits"
             message += ")"
+        if self.note and not error.file:
+            message += f" ({self.note})"
         return ConfigError(message, key_path=error.key_path, file=error.file or self.file)
 
     def _origin(self, key_path: str) -> str:

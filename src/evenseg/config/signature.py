@@ -67,6 +67,22 @@ def check_keywords(
     """
     if given := [name for name in filled if name in keywords]:
         raise ConfigError("is filled in by the run; leave it out", key_path=join_path(key_path, given[0]))
+    model = keyword_model(function, injected=injected, filled=filled, more=more)
+    try:
+        checked = model.model_validate(dict(keywords))
+    except ValidationError as error:
+        raise validation_error(error, model, keywords, key_path) from error
+    return {name: getattr(checked, name) for name in checked.model_fields_set}
+
+
+def keyword_model(
+    function: Callable[..., Any],
+    *,
+    injected: Collection[str] = (),
+    filled: Collection[str] = (),
+    more: Mapping[str, inspect.Parameter] | None = None,
+) -> type[BaseModel]:
+    """Returns a pydantic model with one field per keyword of a signature; see `check_keywords`."""
     target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
     try:
         hints = get_type_hints(target)
@@ -88,17 +104,11 @@ def check_keywords(
         annotation = hints.get(name, parameter.annotation)
         if isinstance(annotation, str) or annotation is parameter.empty:
             annotation = Any
-        fields[name] = (annotation, ...) if required else (annotation, None)
-    model: type[BaseModel] = create_model(
-        "Keywords",
-        __config__=ConfigDict(extra=unknown, arbitrary_types_allowed=True, protected_namespaces=()),
-        **fields,
-    )
-    try:
-        checked = model.model_validate(dict(keywords))
-    except ValidationError as error:
-        raise validation_error(error, model, keywords, key_path) from error
-    return {name: getattr(checked, name) for name in checked.model_fields_set}
+        default = None if parameter.default is parameter.empty else parameter.default
+        fields[name] = (annotation, ...) if required else (annotation, default)
+    config = ConfigDict(extra=unknown, arbitrary_types_allowed=True, protected_namespaces=())
+    model: type[BaseModel] = create_model("Keywords", __config__=config, **fields)
+    return model
 
 
 def is_ours(function: Callable[..., Any]) -> bool:
@@ -117,6 +127,8 @@ def construct(function: Callable[..., Any], keywords: Mapping[str, Any], *positi
         raise
     except ValueError as error:
         blamed = [name for name in keywords if _builds(function, positional, keywords, without=name)]
+        if not blamed and len(keywords) == 1:
+            blamed = list(keywords)
         path = join_path(key_path, blamed[0]) if len(blamed) == 1 else key_path
         raise ConfigError(" ".join(str(error).split()), key_path=path) from error
 

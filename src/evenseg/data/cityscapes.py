@@ -47,6 +47,8 @@ class Cityscapes(FileDataset):
     Source: Cordts et al., The Cityscapes dataset for semantic urban scene understanding, CVPR 2016.
     """
 
+    classes = CITYSCAPES
+
     def __init__(
         self,
         root: str,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from evenseg.data.base import Classes
+from evenseg.data.base import Classes, SegmentationDataset
 
 Color: TypeAlias = tuple[int, int, int]
 # a number, names, name -> colour, or a JSON file
@@ -39,6 +39,34 @@ def make_classes(option: ClassesOption, ignore_index: int = 255, root: Path | No
         names = tuple(f"class {i}" for i in range(option)) if isinstance(option, int) else tuple(map(str, option))
         colors = distinct_colors(len(names))
     return checked_classes(names, colors, ignore_index)
+
+
+def known_classes(dataset: type[SegmentationDataset], keywords: Mapping[str, Any]) -> Classes | None:
+    """Returns the classes of a data set that is not built, from its section, its layout or its classes.json.
+
+    Args:
+        dataset: the class; its attribute `classes`, where it has one, holds those that the layout implies.
+        keywords: of the section.
+
+    Returns:
+        The classes, or None where only the data itself could tell.
+
+    Raises:
+        ValueError: as `make_classes` does.
+    """
+    root = Path(str(keywords["root"])) if "root" in keywords else None
+    option, ignore_index = keywords.get("classes"), keywords.get("ignore_index")
+    try:
+        if option is not None:
+            return make_classes(option, 255 if ignore_index is None else ignore_index, root)
+        classes = getattr(dataset, "classes", None)
+        if classes is None and root is not None:
+            classes = read_classes(root / "classes.json")
+    except FileNotFoundError:
+        return None
+    if not isinstance(classes, Classes) or ignore_index is None:
+        return classes if isinstance(classes, Classes) else None
+    return checked_classes(classes.names, classes.colors, ignore_index)
 
 
 def checked_classes(names: Sequence[str], colors: Sequence[Color], ignore_index: int) -> Classes:

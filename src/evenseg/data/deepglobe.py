@@ -41,6 +41,8 @@ class DeepGlobeRoad(FileDataset):
     Source: Demir et al., DeepGlobe 2018: a challenge to parse the Earth through satellite images, CVPR workshops 2018.
     """
 
+    classes = ROADS
+
     def __init__(
         self,
         root: str,
@@ -70,6 +72,8 @@ class MiniDeepGlobeRoadExtraction(FileDataset):
 
     Source: PaddleSeg, paddleseg/datasets/mini_deep_globe_road_extraction.py (where to download it).
     """
+
+    classes = ROADS
 
     def __init__(self, root: str, split: Literal["train", "val"] = "train", **options: Unpack[FileOptions]) -> None:
         base = data_root(root)

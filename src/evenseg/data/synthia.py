@@ -45,6 +45,8 @@ class SynthiaSeqs(FileDataset):
     Source: Ros et al., The SYNTHIA dataset, CVPR 2016; the split as in Tian et al., recall loss, ICRA 2022.
     """
 
+    classes = SYNTHIA
+
     def __init__(
         self, root: str, split: Literal["train", "val", "test", "all"] = "train", **options: Unpack[FileOptions]
     ) -> None:
@@ -76,6 +78,8 @@ class SynthiaRand(FileDataset):
 
     Source: Ros et al., The SYNTHIA dataset, CVPR 2016.
     """
+
+    classes = CITYSCAPES
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class PascalVOC(FileDataset):
     Source: Everingham et al., The PASCAL visual object classes challenge: a retrospective, IJCV 2015.
     """
 
+    classes = VOC
+
     def __init__(self, root: str, split: str = "train", **options: Unpack[FileOptions]) -> None:
         base = _voc_root(root)
         stems = read_stems(_image_set(base, split))
@@ -59,6 +61,8 @@ class PascalVOCAug(FileDataset):
 
     Source: Hariharan et al., Semantic contours from inverse detectors, ICCV 2011.
     """
+
+    classes = VOC
 
     def __init__(self, root: str, split: str = "trainaug", **options: Unpack[FileOptions]) -> None:
         base = _voc_root(root)

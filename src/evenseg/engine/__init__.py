@@ -1,8 +1,21 @@
 """Training and measuring one configuration; the parts that need Lightning load on first use."""
 
 from evenseg.engine.evaluate import evaluate
-from evenseg.engine.resolve import Experiment, check_signatures, resolve
+from evenseg.engine.form import json_schema
+from evenseg.engine.resolve import Experiment, check_signatures, cross_check, loss_sections, resolve
 from evenseg.engine.run_folder import is_finished
 from evenseg.engine.train import loss_name, run, train
 
-__all__ = ["Experiment", "check_signatures", "evaluate", "is_finished", "loss_name", "resolve", "run", "train"]
+__all__ = [
+    "Experiment",
+    "check_signatures",
+    "cross_check",
+    "evaluate",
+    "is_finished",
+    "json_schema",
+    "loss_name",
+    "loss_sections",
+    "resolve",
+    "run",
+    "train",
+]

@@ -22,6 +22,7 @@ from evenseg.data import (
     Pipeline,
     SegmentationDataset,
     check_data,
+    known_classes,
 )
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
 from evenseg.models import MODELS, OwnModel, more_parameters
@@ -59,24 +60,19 @@ class Experiment:
 def resolve(config: Config) -> Experiment:
     """Checks a configuration to the end and reads every mask once.
 
-    First names, keywords and counts, without touching data; then the data sets, the model and a trial of the loss; the
-    masks last.
+    First everything that can be told without data (see `cross_check`), then the lists of files, the masks last.
 
     Raises:
         ConfigError: whatever is wrong, naming the file and the key path.
     """
     with naming_the_file(config):
-        check_signatures(config)
+        known = cross_check(config).classes
         train = build_data(config.train_dataset, "train_dataset")
         val = build_data(config.val_dataset, "val_dataset")
-        _check_classes(train, val)
         classes = train.dataset.classes
-        model = build_model(config, classes)
-        for path, section in loss_sections(config).items():
-            loss = build_loss(config, section, path, classes)
-            _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
-            _try_loss(loss, model, classes, path)
-        _check_crop(config, int(model.stride))  # type: ignore[arg-type]
+        _check_same_classes(val.dataset.classes, classes, "val_dataset")
+        if classes != known:
+            check_fit(config, classes)
         with _as_config_error("train_dataset"):
             facts = check_data(train.dataset)
         with _as_config_error("val_dataset"):
@@ -115,6 +111,57 @@ def check_signatures(config: Config) -> None:
                 _check_counts(config, loss, path, int(model.num_outputs))
         if config.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a configuration's parts are, as far as it can be told without data.
+
+    Attributes:
+        classes: of the data; None where only the data set's folder, which is not there, could tell.
+        model: the network, with random weights; None without classes.
+    """
+
+    classes: Classes | None
+    model: nn.Module | None
+
+
+def cross_check(config: Config) -> Fit:
+    """Holds the parts of a configuration against each other without reading data, only a classes.json if there is one.
+
+    Classes of the data sets, of the model and of the losses' weights; outputs of the model against the losses; crop against
+    stride; ignored labels; a trial of every loss on made-up logits.
+
+    Raises:
+        ConfigError: whatever does not fit, naming the file and the key path.
+    """
+    with naming_the_file(config):
+        check_signatures(config)
+        classes: Classes | None = None
+        for name in ("train_dataset", "val_dataset", "test_dataset"):
+            section = getattr(config, name)
+            if section is None:
+                continue
+            kind = look_up(DATASETS, section, "data set", name, SegmentationDataset)
+            with _as_config_error(name):
+                found = known_classes(kind, section.keywords)
+            if name == "train_dataset":
+                classes = found
+            elif classes is not None and found is not None:
+                _check_same_classes(found, classes, name)
+        return Fit(classes, None if classes is None else check_fit(config, classes))
+
+
+def check_fit(config: Config, classes: Classes) -> nn.Module:
+    """Holds model, losses and transforms against the classes and each other; returns the model."""
+    model = build_model(config, classes)
+    for path, section in loss_sections(config).items():
+        loss = build_loss(config, section, path, classes)
+        _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
+        _check_ignored(section, path, classes)
+        _try_loss(loss, model, classes, path)
+    _check_crop(config, int(model.stride), classes)  # type: ignore[arg-type]
+    return model
 
 
 def build_data(section: DatasetSection, key_path: str) -> Data:
@@ -212,7 +259,8 @@ def _check_dataset(section: DatasetSection, key_path: str) -> None:
     names = [transform.type for transform in section.transforms]
     for index, transform in enumerate(section.transforms):
         path = join_path(key_path, "transforms", index)
-        check_keywords(look_up(TRANSFORMS, transform, "transform", path), transform.keywords, key_path=path)
+        cls = look_up(TRANSFORMS, transform, "transform", path)
+        construct(cls, check_keywords(cls, transform.keywords, key_path=path), key_path=path)
         if key_path != "train_dataset" and transform.type != "Normalize":
             raise ConfigError(
                 f"{transform.type} is for training; evaluation is at full image size and takes Normalize only",
@@ -272,18 +320,39 @@ def _check_counts(config: Config, section: Mapping[str, Any], key_path: str, num
             )
 
 
-def _check_classes(train: Data, val: Data) -> None:
-    first, second = train.dataset.classes, val.dataset.classes
-    if first.names != second.names or first.ignore_index != second.ignore_index:
+def _check_same_classes(given: Classes, train: Classes, key_path: str) -> None:
+    if given.names != train.names or given.ignore_index != train.ignore_index:
         raise ConfigError(
-            f"its classes {list(second.names)} (ignore {second.ignore_index}) are not those of train_dataset, "
-            f"{list(first.names)} (ignore {first.ignore_index})",
-            key_path="val_dataset",
+            f"its classes {list(given.names)} (ignore {given.ignore_index}) are not those of train_dataset, "
+            f"{list(train.names)} (ignore {train.ignore_index})",
+            key_path=key_path,
         )
 
 
-def _check_crop(config: Config, stride: int) -> None:
+def _check_ignored(section: Any, key_path: str, classes: Classes) -> None:
+    """Goes through a loss section for ignored labels that are not those of the data."""
+    if isinstance(section, Mapping):
+        if section.get("ignore_index", classes.ignore_index) != classes.ignore_index:
+            raise ConfigError(
+                f"is {section['ignore_index']}, but train_dataset marks ignored pixels with {classes.ignore_index}; leave it "
+                "out, and ignore further labels with the data sets' label_map, like {0: ignore}",
+                key_path=join_path(key_path, "ignore_index"),
+            )
+        for key, value in section.items():
+            _check_ignored(value, join_path(key_path, str(key)), classes)
+    elif isinstance(section, list):
+        for index, value in enumerate(section):
+            _check_ignored(value, join_path(key_path, index), classes)
+
+
+def _check_crop(config: Config, stride: int, classes: Classes) -> None:
     for index, transform in enumerate(config.train_dataset.transforms):
+        ignored = transform.keywords.get("ignore_index", classes.ignore_index)
+        if transform.type in TRANSFORMS and ignored != classes.ignore_index:
+            raise ConfigError(
+                f"is {ignored}, but train_dataset marks ignored pixels with {classes.ignore_index}; leave it out",
+                key_path=join_path("train_dataset.transforms", index, "ignore_index"),
+            )
         size = transform.keywords.get("size")
         if transform.type in ("RandomCrop", "Resize") and size is not None and min(size) < stride:
             raise ConfigError(

@@ -1,0 +1,95 @@
+"""`evenseg config show|check|schema`"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from evenseg.cli.errors import one_line_errors
+from evenseg.cli.options import ConfigFile, Debug, Overrides
+
+if TYPE_CHECKING:
+    from evenseg.config import Config
+    from evenseg.engine.resolve import Fit
+
+config = typer.Typer(help="Look at configurations.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@config.command()
+def show(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Print the configuration as it is run: bases merged, --set applied, references resolved, defaults filled in."""
+    with one_line_errors(debug):
+        from evenseg.config import dump_config, load_config
+
+        typer.echo(dump_config(load_config(file, overrides or [])), nl=False)
+
+
+@config.command()
+def check(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Check everything that can be told without reading data: names, values, classes, outputs, crop, ignored labels."""
+    with one_line_errors(debug):
+        from evenseg.config import load_config
+
+        settings = load_config(file, overrides or [])
+        from evenseg.engine import cross_check
+
+        for line in _report(settings, cross_check(settings)):
+            typer.echo(line)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of configurations, for editors that complete and check YAML."""
+    import json
+
+    from evenseg.engine import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=1))
+
+
+def _report(settings: Config, fit: Fit) -> list[str]:
+    from evenseg.engine import loss_sections
+
+    data = settings.train_dataset
+    lines = [f"{settings.source}: fits together"]
+    if fit.classes is None or fit.model is None:
+        where = data.keywords.get("root", data.type)
+        lines.append(f"  data set   {data.type}: its classes are not known before {where} exists")
+        lines.append(f"  model      {settings.model.type}: not held against the classes, nor are the losses")
+    else:
+        names = fit.classes.names
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        lines.append(f"  data set   {data.type}: {len(names)} classes ({shown}), {fit.classes.ignore_index} ignored")
+        parameters = sum(parameter.numel() for parameter in fit.model.parameters())
+        outputs = int(fit.model.num_outputs)  # type: ignore[arg-type]
+        lines.append(
+            f"  model      {settings.model.type}: {parameters / 1e6:.2f} million parameters, "
+            f"{outputs} output{'' if outputs == 1 else 's'}"
+        )
+    for path, section in loss_sections(settings).items():
+        lines.append(f"  {path.removeprefix('losses.'):<10} {_loss(section)}")
+    steps = f"{settings.iters} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}"
+    lines.append(f"  training   {steps}, {settings.optimizer.type}, {settings.lr_scheduler.type}, seed {settings.seed}")
+    return lines
+
+
+def _loss(section: Mapping[str, Any]) -> str:
+    """Returns a loss section in a line: coefficients and types of every output, phases after each other."""
+    text = " + ".join(_outputs(section))
+    for phase in section.get("phases") or ():
+        text += f"; from step {phase['start']} {' + '.join(_outputs({'coef': section.get('coef', [1])} | dict(phase)))}"
+    return text
+
+
+def _outputs(section: Mapping[str, Any]) -> list[str]:
+    types, coef = section.get("types", [section]), section.get("coef", [1])
+    types = list(types) * len(coef) if len(types) == 1 else types
+    return [f"{number:g} {_type(entry)}" for number, entry in zip(coef, types, strict=True)]
+
+
+def _type(loss: Mapping[str, Any]) -> str:
+    if "losses" not in loss:
+        return str(loss["type"])
+    return "(" + " + ".join(f"{number:g} {_type(part)}" for number, part in zip(loss["coef"], loss["losses"], strict=True)) + ")"
