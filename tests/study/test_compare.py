@@ -59,7 +59,7 @@ def test_a_broken_off_study_goes_on(tiny_study, tmp_path):
     tiny_study["iters"] = 1
     config, study = make_config(tiny_study), tmp_path / "study"
     compare(config, [0], study)
-    kept = run_folder(study, "CE", 0) / "metrics.jsonl"
+    kept = run_folder(study, "CE", 0) / "times.jsonl"
     before = kept.read_text()
     (run_folder(study, "CE+LovaszHinge", 0) / "summary.json").unlink()
     said = []

@@ -145,6 +145,8 @@ class Config(BaseModel):
     batch_size: int = Field(gt=0)
     eval_interval: int | None = Field(default=None, gt=0)
     log_interval: int = Field(default=10, gt=0)
+    checkpoint_interval: int | None = Field(default=None, gt=0)
+    keep_checkpoints: int = Field(default=2, ge=2)
     seed: int = Field(default=0, ge=0)
     num_workers: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -154,7 +156,10 @@ class Config(BaseModel):
 
     _source: Source = PrivateAttr(default_factory=Source)
 
-    @field_validator("iters", "batch_size", "eval_interval", "log_interval", "seed", "num_workers", mode="before")
+    @field_validator(
+        "iters", "batch_size", "eval_interval", "log_interval", "seed", "num_workers", "checkpoint_interval",
+        "keep_checkpoints", mode="before",
+    )  # fmt: skip
     @classmethod
     def _no_bool(cls, value: object) -> object:
         # pydantic would read `iters: yes` as 1

@@ -3,8 +3,8 @@
 from evenseg.engine.evaluate import evaluate
 from evenseg.engine.form import json_schema
 from evenseg.engine.resolve import Experiment, check_signatures, cross_check, loss_sections, resolve
-from evenseg.engine.run_folder import is_finished
-from evenseg.engine.train import loss_name, run, train
+from evenseg.engine.run_folder import is_finished, is_resumable
+from evenseg.engine.train import loss_name, resume, run, train
 
 __all__ = [
     "Experiment",
@@ -12,10 +12,12 @@ __all__ = [
     "cross_check",
     "evaluate",
     "is_finished",
+    "is_resumable",
     "json_schema",
     "loss_name",
     "loss_sections",
     "resolve",
+    "resume",
     "run",
     "train",
 ]

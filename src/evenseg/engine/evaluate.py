@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evenseg import metrics
-from evenseg.config import ConfigError, load_config
+from evenseg.config import ConfigError
 from evenseg.data import EvaluationSamples, check_data
+from evenseg.engine.files import write_json
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.resolve import build_data, build_model, naming_the_file
-from evenseg.engine.run_folder import write_json
+from evenseg.engine.run_folder import load_run_config
 from evenseg.engine.scores import numbers
 from evenseg.engine.train import load_best
-from evenseg.engine.trainer import make_loader, make_trainer, quiet
+from evenseg.engine.trainer import ImageByImage, make_loader, make_trainer, quiet
 
 Split = Literal["train", "val", "test"]
 
@@ -38,9 +39,7 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
         ConfigError: its configuration or the data set cannot be used.
     """
     folder = Path(run_folder)
-    if not (folder / "config.yaml").is_file() or not (folder / "checkpoints" / "best.safetensors").is_file():
-        raise FileNotFoundError(f"{folder} is no run folder: it has no config.yaml with checkpoints/best.safetensors")
-    config = load_config(folder / "config.yaml", overrides)
+    config = load_run_config(folder, overrides)
     section = getattr(config, f"{split}_dataset")
     with naming_the_file(config):
         if section is None:
@@ -54,7 +53,8 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
     module = SegmentationModule(model, classes)
     with quiet():
         trainer = make_trainer(config)
-        trainer.validate(module, make_loader(EvaluationSamples(data.dataset, data.pipeline), 1, 0), verbose=False)
+        samples = EvaluationSamples(data.dataset, data.pipeline)
+        trainer.validate(module, make_loader(samples, ImageByImage(len(samples)), 0), verbose=False)
     assert module.matrices_NCC is not None
     total = module.matrices_NCC.sum(0)
     row: dict[str, Any] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -15,8 +17,11 @@ import lightning  # isort: skip
 
 from evenseg import metrics
 from evenseg.data import Classes, Sample
+from evenseg.engine.distributed import buffers_of_the_first, each_for_itself, gather, seed_step
+from evenseg.engine.identity import Identity
 from evenseg.engine.optim import Schedule
 from evenseg.engine.scores import score_row
+from evenseg.engine.weights import check_weights
 from evenseg.losses import PhasedLoss
 
 
@@ -30,6 +35,8 @@ class SegmentationModule(lightning.LightningModule):
         make_optimizer: parameters -> optimiser.
         schedule: rate of every step.
         iters: steps of the run.
+        seed: of the run; what a step draws at random (dropout, say) depends on it and on the step alone.
+        identity: of the run, kept in its checkpoints.
     """
 
     def __init__(
@@ -40,15 +47,22 @@ class SegmentationModule(lightning.LightningModule):
         make_optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
         schedule: Schedule | None = None,
         iters: int = 1,
+        seed: int = 0,
+        identity: Identity | None = None,
     ) -> None:
         super().__init__()
         # convolutions over few channels are faster so, on CPUs too
         self.model: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss, self.classes = loss, classes
         self.make_optimizer, self.schedule, self.iters = make_optimizer, schedule, iters
+        self.seed, self.identity = seed, identity
         self.matrices_NCC: Tensor | None = None
-        self._matrices: list[Tensor] = []
-        self._losses: list[Tensor] = []
+        self._losses: list[float] = []
+        self._alone = ExitStack()
+        self._scored: dict[int, tuple[Tensor, float | None]] = {}
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        seed_step(self.seed, self.trainer.global_step, self.trainer.global_rank)
 
     def training_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         assert self.loss is not None
@@ -62,21 +76,37 @@ class SegmentationModule(lightning.LightningModule):
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         outputs = self.model(batch.image.contiguous(memory_format=torch.channels_last))
-        prediction = outputs[0].argmax(1)
-        for one, mask in zip(prediction, batch.mask, strict=True):
-            # not per batch: the mean over images needs every image's own matrix
+        pairs = torch.as_tensor(batch.pair).tolist()
+        for place, (pair, mask) in enumerate(zip(pairs, batch.mask, strict=True)):
+            # one by one: the means over images need every image's own numbers
+            own = [output[place : place + 1] for output in outputs]
             matrix = metrics.confusion_matrix(
-                one[None], mask[None], self.classes.num_classes, ignore_index=self.classes.ignore_index
+                own[0].argmax(1), mask[None], self.classes.num_classes, ignore_index=self.classes.ignore_index
             )
-            self._matrices.append(matrix)
-        if self.loss is not None:
-            self._losses.append(self.loss(outputs, batch.mask).detach().float())
+            loss = None if self.loss is None else float(self.loss(own, mask[None]))
+            self._scored[pair] = (matrix.cpu(), loss)
 
     def on_validation_epoch_start(self) -> None:
-        self._matrices, self._losses = [], []
+        self._scored = {}
+        buffers_of_the_first(self.model)
+        self._alone.enter_context(each_for_itself(self.loss or nn.Module()))
 
     def on_validation_epoch_end(self) -> None:
-        self.matrices_NCC = torch.stack(self._matrices).cpu()
+        self._alone.close()
+        scored = gather(self._scored).values()
+        self.matrices_NCC = torch.stack([matrix for matrix, _ in scored])
+        self._losses = [loss for _, loss in scored if loss is not None]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.identity is not None:
+            checkpoint["evenseg"] = self.identity.as_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.identity is not None:
+            self.identity.check(checkpoint.get("evenseg"))
+        prefix = "model."
+        weights = {name[len(prefix) :]: w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
+        check_weights(weights, self.model, "the checkpoint")
 
     @property
     def phase(self) -> int | None:
@@ -86,7 +116,7 @@ class SegmentationModule(lightning.LightningModule):
     def validation_row(self) -> dict[str, Any]:
         """Returns the metrics of the last validation, `loss` as the mean over images (None without a loss)."""
         assert self.matrices_NCC is not None
-        loss = float(torch.stack(self._losses).mean()) if self._losses else None
+        loss = fmean(self._losses) if self._losses else None
         if loss is not None and not math.isfinite(loss):
             raise ValueError(f"the validation loss is {loss}: training has diverged; lower the learning rate")
         return {"loss": loss} | score_row(self.matrices_NCC)

@@ -12,7 +12,7 @@ from torch import nn
 
 from evenseg import metrics
 from evenseg.data import Classes, EvaluationSamples
-from evenseg.engine.run_folder import write_json
+from evenseg.engine.files import write_json
 from evenseg.engine.scores import number, numbers
 
 IGNORE_COLOR = (128, 128, 128)

@@ -1,49 +1,90 @@
-"""The callback that writes a run's metrics and checkpoints and shows where it stands."""
+"""The callback that writes a run's rows and checkpoints."""
 
 from __future__ import annotations
 
 import math
 import time
+from statistics import fmean
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 
 import lightning  # isort: skip
 
+from evenseg.engine.progress import StepProgress
 from evenseg.engine.run_folder import RunFolder
 
 
 class Recorder(lightning.Callback):
-    """Writes training rows as means over `log_interval` steps, validation rows, the best and the last checkpoint.
+    """Writes training rows as means over `log_interval` steps, validation rows, the best weights and the checkpoints.
+
+    Its state goes into the checkpoints, so that a resumed run writes the rows that the uninterrupted one would have
+    written, to the last bit.
 
     Args:
         folder: of the run, made already.
+        progress: shows where the run stands.
         iters: steps of the run.
         log_interval: steps between two training rows.
-        title: shown beside the progress bar.
+        eval_interval: steps between two evaluations; a checkpoint follows each.
+        checkpoint_interval: steps between further checkpoints.
     """
 
-    def __init__(self, folder: RunFolder, iters: int, log_interval: int, title: str) -> None:
-        self.folder, self.iters, self.log_interval = folder, iters, log_interval
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: StepProgress,
+        *,
+        iters: int,
+        log_interval: int,
+        eval_interval: int,
+        checkpoint_interval: int | None = None,
+    ) -> None:
+        self.folder, self.progress = folder, progress
+        self.iters, self.log_interval = iters, log_interval
+        self.eval_interval, self.checkpoint_interval = eval_interval, checkpoint_interval
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
         self.steps = 0
         self.seconds = 0.0
         self.validation_seconds = 0.0
         self._start = self._validation_start = 0.0
+        self._seconds_before = 0.0
+        self._kept_rows = 0
         self._since_log: list[dict[str, Tensor]] = []
         self._rate = 0.0
         self._phase: int | None = None
-        self._progress = StepProgress(iters, title)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "rows": len(self.folder.rows),
+            "best": self.best,
+            "last": self.last,
+            "seconds": self._elapsed(),
+            "validation_seconds": self.validation_seconds,
+            "since_log": [dict(values) for values in self._since_log],
+            "rate": self._rate,
+            "phase": self._phase,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.steps, self._kept_rows = state_dict["steps"], state_dict["rows"]
+        self.best, self.last = state_dict["best"], state_dict["last"]
+        self.seconds = self._seconds_before = state_dict["seconds"]
+        self.validation_seconds = state_dict["validation_seconds"]
+        self._since_log, self._rate, self._phase = state_dict["since_log"], state_dict["rate"], state_dict["phase"]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.folder.keep_rows(self._kept_rows)
+        if self.best is not None and self.folder.best_step() != self.best["step"]:
+            # the weights on disk are of a later step that is now trained again: the next evaluation replaces them
+            self.best = None
         self._start = time.perf_counter()
-        self._progress.start()
+        self.progress.start(self.steps)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if pl_module.phase != self._phase:
@@ -54,7 +95,10 @@ class Recorder(lightning.Callback):
         self._since_log.append(values)
         if self.steps % self.log_interval == 0 or self.steps == self.iters:
             self._write_training_row()
-        self._progress.advance(self.steps)
+        self.progress.advance(self.steps)
+        evaluated = self.steps % self.eval_interval == 0 or self.steps == self.iters
+        if self.checkpoint_interval and self.steps % self.checkpoint_interval == 0 and not evaluated:
+            self._save_checkpoint(trainer)
         if self.steps == self.iters:
             # Lightning validates once more when asked to stop: the last step is evaluated whatever the interval
             trainer.should_stop = True
@@ -63,34 +107,39 @@ class Recorder(lightning.Callback):
         self._validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        # behind the last step the validation may be asked for twice: by the interval and by should_stop
         row = self._row("val") | pl_module.validation_row()
         self.last = row
-        self.folder.add_row(row)
+        self._add_row(row)
         self.folder.write_csv(pl_module.classes.names)
         if self.best is None or _score(row) > _score(self.best):
-            from safetensors.torch import save_file
-
             self.best = row
-            weights = {name: value.contiguous() for name, value in pl_module.model.state_dict().items()}
-            save_file(weights, self.folder.checkpoints / "best.safetensors")
-        trainer.save_checkpoint(self.folder.checkpoints / "last.ckpt")
+            self.folder.save_best(pl_module.model.state_dict(), self.steps)
         self.validation_seconds += time.perf_counter() - self._validation_start
-        self._progress.evaluated(self.steps, row)
+        # behind the evaluation, not before it: a run resumed from here has no evaluation to make up for
+        self._save_checkpoint(trainer)
+        self.progress.evaluated(self.steps, _score(row))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.seconds = self._elapsed()
-        self._progress.stop()
+        self.progress.stop()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self._progress.stop()
+        self.progress.stop()
 
     def _elapsed(self) -> float:
-        return round(time.perf_counter() - self._start, 3)
+        return round(self._seconds_before + time.perf_counter() - self._start, 3)
+
+    def _save_checkpoint(self, trainer: Any) -> None:
+        # the rows first: a checkpoint counts them
+        self.folder.rows_to_disk()
+        trainer.save_checkpoint(self.folder.checkpoints / f"step-{self.steps}")
 
     def _row(self, split: str) -> dict[str, Any]:
-        row = {"step": self.steps, "time": self._elapsed(), "split": split}
+        row = {"step": self.steps, "split": split}
         return row if self._phase is None else row | {"phase": self._phase}
+
+    def _add_row(self, row: dict[str, Any]) -> None:
+        self.folder.add_row(row, self._elapsed())
 
     def _change_phase(self, pl_module: Any) -> None:
         """Closes the row of the phase before, so that no row mixes two losses."""
@@ -98,12 +147,15 @@ class Recorder(lightning.Callback):
             self._write_training_row()
         if self._phase is not None:
             types = ", ".join(dict.fromkeys(type(loss).__name__ for loss in pl_module.loss.active.losses))
-            self._progress.say(f"step {self.steps}: phase {pl_module.phase} of the loss begins ({types})")
+            self.progress.say(f"step {self.steps}: phase {pl_module.phase} of the loss begins ({types})")
         self._phase = pl_module.phase
 
     def _write_training_row(self) -> None:
-        names = self._since_log[-1].keys()
-        means = {name: float(torch.stack([row[name].float() for row in self._since_log]).mean()) for name in names}
+        device = self._since_log[-1]["loss"].device  # those from a checkpoint come back on the CPU
+        since = [{name: value.to(device) for name, value in values.items()} for values in self._since_log]
+        names = since[-1].keys()
+        # one transfer per name; summed exactly, so that the device the values come from does not matter
+        means = {name: fmean(torch.stack([row[name].float() for row in since]).tolist()) for name in names}
         self._since_log = []
         loss = means.pop("loss")
         terms = {name.removeprefix("term "): value for name, value in means.items()}
@@ -111,60 +163,8 @@ class Recorder(lightning.Callback):
             raise ValueError(
                 f"the loss became {loss} before step {self.steps} (terms: {terms}); a lower learning rate may help"
             )
-        row = self._row("train") | {"loss": loss, "terms": terms, "lr": self._rate}
-        self._progress.loss = loss
-        self.folder.add_row(row)
-
-
-class StepProgress:
-    """A bar with the time left on a terminal; one line per evaluation elsewhere. Both on stderr."""
-
-    def __init__(self, iters: int, title: str) -> None:
-        self.iters, self.title = iters, title
-        self.loss = math.nan
-        self._miou = ""
-        self._console = Console(stderr=True)
-        self._bar: Progress | None = None
-        self._start = 0.0
-
-    def start(self) -> None:
-        self._start = time.perf_counter()
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[state]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            self._task = self._bar.add_task(self.title, total=self.iters, state="")
-            self._bar.start()
-
-    def advance(self, step: int) -> None:
-        if self._bar is not None:
-            state = f"loss {self.loss:.4f}{self._miou}" if math.isfinite(self.loss) else ""
-            self._bar.update(self._task, completed=step, state=state)
-
-    def evaluated(self, step: int, row: dict[str, Any]) -> None:
-        self._miou = f" mIoU {_score(row):.4f}"
-        self.advance(step)
-        if self._bar is None:
-            spent = time.perf_counter() - self._start
-            left = spent / step * (self.iters - step)
-            state = f"step {step}/{self.iters} loss {self.loss:.4f}{self._miou}"
-            self.say(f"{state} ({spent:.0f} s, {left:.0f} s left)")
-
-    def say(self, text: str) -> None:
-        """Prints a line, above the bar where there is one."""
-        self._console.print(f"{self.title}: {text}", soft_wrap=True, highlight=False, markup=False)
-
-    def stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self.progress.loss = loss
+        self._add_row(self._row("train") | {"loss": loss, "terms": terms, "lr": self._rate})
 
 
 def _score(row: dict[str, Any]) -> float:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evenseg.config import Config, ConfigError
 from evenseg.data import EvaluationSamples, TrainingSamples
+from evenseg.engine.checkpoints import latest_checkpoint, step_of
+from evenseg.engine.files import naming_full_disks, write_json
+from evenseg.engine.identity import Identity
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.overlays import write_overlays
+from evenseg.engine.progress import StepProgress
 from evenseg.engine.recorder import Recorder
 from evenseg.engine.resolve import Experiment, build_optimizer, build_schedule, resolve
-from evenseg.engine.run_folder import RunFolder, check_free, write_json
-from evenseg.engine.trainer import make_loader, make_trainer, quiet, seed_everything
+from evenseg.engine.run_folder import RunFolder, check_free, is_finished, load_run_config
+from evenseg.engine.trainer import ImageByImage, ResumedBatches, make_loader, make_trainer, quiet, seed_everything
+from evenseg.engine.weights import check_weights
 
 
 def train(config: Config, output: str | Path, *, overwrite: bool = False, title: str | None = None) -> Path:
@@ -36,12 +41,42 @@ def train(config: Config, output: str | Path, *, overwrite: bool = False, title:
     return run(resolve(config), path, overwrite=overwrite, title=title)
 
 
-def run(experiment: Experiment, path: Path, *, overwrite: bool = False, title: str | None = None) -> Path:
-    """Trains a resolved experiment; see `train`."""
+def resume(path: str | Path, overrides: Sequence[str] = (), *, title: str | None = None) -> Path:
+    """Goes on with a run that was broken off, from its newest sound checkpoint; a finished run is left as it is.
+
+    The run ends with the weights and the metrics.jsonl of an uninterrupted one, to the last bit on the same machine.
+
+    Args:
+        path: the run folder.
+        overrides: changes to what does not decide the numbers: `num_workers`, `device`, `train_dataset.root`.
+        title: shown beside the progress bar.
+
+    Raises:
+        FileNotFoundError: `path` is no run folder.
+        ConfigError: its configuration cannot be used, or is not that of the checkpoint.
+        ValueError: all checkpoints are damaged, or rows of metrics.jsonl are missing.
+    """
+    path = Path(path)
+    config = load_run_config(path, overrides)
+    if is_finished(path):
+        return path
+    return run(resolve(config), path, title=title, going_on=True)
+
+
+def run(
+    experiment: Experiment,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    title: str | None = None,
+    going_on: bool = False,
+) -> Path:
+    """Trains a resolved experiment; see `train`, and with `going_on` see `resume`."""
     config, classes = experiment.config, experiment.classes
     assert config.loss is not None
     name = loss_name(config)
     folder = RunFolder(path)
+    progress = StepProgress(config.iters, title or name)
     seed_everything(config.seed)
     model = experiment.build_model()
     module = SegmentationModule(
@@ -51,8 +86,18 @@ def run(experiment: Experiment, path: Path, *, overwrite: bool = False, title: s
         lambda parameters: build_optimizer(config, parameters),
         build_schedule(config),
         config.iters,
+        config.seed,
+        Identity(config),
     )
-    recorder = Recorder(folder, config.iters, config.log_interval, title or name)
+    eval_interval = min(config.evaluate_every, config.iters)
+    recorder = Recorder(
+        folder,
+        progress,
+        iters=config.iters,
+        log_interval=config.log_interval,
+        eval_interval=eval_interval,
+        checkpoint_interval=config.checkpoint_interval,
+    )
     samples = TrainingSamples(
         experiment.train.dataset,
         experiment.train.pipeline,
@@ -61,41 +106,64 @@ def run(experiment: Experiment, path: Path, *, overwrite: bool = False, title: s
         experiment.sampler,
     )
     whole_images = EvaluationSamples(experiment.val.dataset, experiment.val.pipeline)
-    folder.create(config, overwrite=overwrite)
-    try:
-        # again: building a loss may draw random numbers, and runs of one seed must differ by the loss alone
-        seed_everything(config.seed)
-        with quiet():
-            trainer = make_trainer(
-                config,
-                max_steps=config.iters,
-                val_check_interval=min(config.evaluate_every, config.iters),
-                callbacks=[recorder],
-            )
-            trainer.fit(
-                module,
-                make_loader(samples, config.batch_size, config.num_workers),
-                # one at a time: whole images may differ in size
-                make_loader(whole_images, 1, config.num_workers),
-            )
-    except BaseException as error:
-        if recorder.steps == 0:
-            folder.remove()
-        if isinstance(error, SystemExit):
-            # what Lightning makes of Ctrl+C
-            raise KeyboardInterrupt from error
-        raise
-    load_best(model, path)
-    write_overlays(path / "overlays", model, whole_images)
-    write_json(path / "summary.json", _summary(experiment, recorder, name, module))
+    with naming_full_disks(path):
+        checkpoint = latest_checkpoint(folder.checkpoints, progress.say) if going_on else None
+        first_step = step_of(checkpoint) if checkpoint else 0
+        if going_on:
+            folder.reopen(first_step)
+            progress.say(f"going on from step {first_step} of {config.iters}")
+        else:
+            folder.create(config, overwrite=overwrite)
+        try:
+            # again: building a loss may draw random numbers, and runs of one seed must differ by the loss alone
+            seed_everything(config.seed)
+            with quiet():
+                trainer = make_trainer(
+                    config, max_steps=config.iters, val_check_interval=eval_interval, callbacks=[recorder]
+                )
+                trainer.fit(
+                    module,
+                    make_loader(
+                        samples,
+                        ResumedBatches(config.iters, config.batch_size, first_step=first_step),
+                        config.num_workers,
+                    ),
+                    make_loader(whole_images, ImageByImage(len(whole_images)), config.num_workers),
+                    ckpt_path=checkpoint,
+                    weights_only=True,
+                )
+        except BaseException as error:
+            if recorder.steps == 0 and not going_on:
+                folder.remove()
+            if isinstance(error, SystemExit):
+                # what Lightning makes of Ctrl+C
+                raise KeyboardInterrupt from error
+            raise
+        load_best(model, path)
+        write_overlays(path / "overlays", model, whole_images)
+        write_json(path / "summary.json", _summary(experiment, recorder, name, module))
     return path
 
 
 def load_best(model: Any, path: Path) -> None:
-    """Loads the weights of the best evaluation of a run folder into its model."""
+    """Loads the weights of the best evaluation of a run folder into its model.
+
+    Raises:
+        FileNotFoundError: there are none yet.
+        ValueError: they are damaged or of another model.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    model.load_state_dict(load_file(path / "checkpoints" / "best.safetensors"))
+    file = path / "checkpoints" / "best.safetensors"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} has no checkpoints/best.safetensors: the run was never evaluated")
+    try:
+        weights = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    check_weights(weights, model, file)
+    model.load_state_dict(weights)
 
 
 def loss_name(config: Config) -> str:

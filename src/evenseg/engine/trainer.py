@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 
 import lightning  # isort: skip
 
 from evenseg.config import Config
+from evenseg.data import RankBatches
+from evenseg.engine.checkpoints import CheckpointFiles
 
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _ACCELERATOR = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
@@ -33,22 +35,46 @@ def make_trainer(config: Config, **keywords: Any) -> lightning.Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        plugins=[CheckpointFiles(config.keep_checkpoints)],
         **keywords,
     )
 
 
-def make_loader(samples: Dataset[Any], batch_size: int, num_workers: int) -> DataLoader[Any]:
-    """Returns a loader that keeps the order of the samples."""
+def make_loader(samples: Dataset[Any], batches: Sampler[list[int]], num_workers: int) -> DataLoader[Any]:
+    """Returns a loader of the given batches, in their order."""
     # forked workers beside a running OpenMP pool hang, see numba's notes on threading layers
     context = "spawn" if num_workers else None
     return DataLoader(
         samples,
-        batch_size=batch_size,
+        batch_sampler=batches,
         num_workers=num_workers,
         multiprocessing_context=context,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+class ImageByImage(Sampler[list[int]]):
+    """Whole images, which may differ in size, one at a time; of R processes, number r takes every R-th from r on.
+
+    Where there are more processes than images, the rest take the first image again, which counts once.
+    """
+
+    def __init__(self, length: int, rank: int = 0, num_ranks: int = 1) -> None:
+        self.indices = list(range(rank, length, num_ranks)) or [0]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return ([index] for index in self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class ResumedBatches(RankBatches):
+    """Batches that go on at `first_step`; as long as the whole run, since Lightning counts from its beginning."""
+
+    def __len__(self) -> int:
+        return self.steps
 
 
 def seed_everything(seed: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evenseg.config import Config, ConfigError, load_config
-from evenseg.engine import is_finished, resolve, run
+from evenseg.engine import is_finished, is_resumable, resolve, run
 from evenseg.engine.run_folder import check_free, write_json
 
 
@@ -23,7 +23,8 @@ def compare(
     """Trains every named loss with every seed and writes the report.
 
     Runs of one seed see the same samples in the same order and start from the same weights, whatever the loss. Finished
-    runs of the same configuration are kept, so a broken-off study goes on where it stopped.
+    runs of the same configuration are kept and broken-off ones go on from their checkpoints, so a broken-off study goes on
+    where it stopped.
 
     Args:
         config: with `losses`; the first is the baseline.
@@ -59,7 +60,7 @@ def compare(
         for name in config.losses
     ]
     for _, _, folder, one in plan:
-        if not overwrite and is_finished(folder):
+        if not overwrite and (is_finished(folder) or is_resumable(folder)):
             _check_same(folder, one)
         else:
             check_free(folder, overwrite=overwrite)
@@ -79,7 +80,8 @@ def compare(
         if not overwrite and is_finished(folder):
             say(f"{title}: finished before, kept")
         else:
-            run(replace(experiment, config=one), folder, overwrite=overwrite, title=title)
+            going_on = not overwrite and is_resumable(folder)
+            run(replace(experiment, config=one), folder, overwrite=overwrite, title=title, going_on=going_on)
         write_json(study / "study.json", facts | {"seconds": _seconds([folder for _, _, folder, _ in plan])})
     from evenseg.report import write_study_report
 
@@ -124,14 +126,14 @@ def _seconds(folders: Sequence[Path]) -> float:
 
 
 def _check_same(folder: Path, config: Config) -> None:
-    """Raises ValueError when a finished run in the way was made from another configuration."""
-    told_apart = {"output": None, "num_workers": 0, "device": "auto", "log_interval": 1}
+    """Raises ValueError when a run in the way was made from another configuration."""
+    told_apart = {"output": None, "num_workers": 0, "device": "auto", "checkpoint_interval": None, "keep_checkpoints": 2}
     before = load_config(folder / "config.yaml").model_copy(update=told_apart).model_dump()
     now = config.model_copy(update=told_apart).model_dump()
     changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise ValueError(
-            f"{folder} holds a finished run of another configuration (differs in {', '.join(changed)}); "
+            f"{folder} holds a run of another configuration (differs in {', '.join(changed)}); "
             "choose another --output or pass --overwrite"
         )
 

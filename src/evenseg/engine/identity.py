@@ -1,0 +1,65 @@
+"""What a run is: the part of its configuration that decides its numbers, kept in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evenseg.config import Config, ConfigError, join_path
+from evenseg.engine.run_folder import package_version
+
+# may differ when a run goes on: where things lie, on what it is computed, and what is only looked at
+_FREE = (
+    "name", "output", "device", "num_workers", "checkpoint_interval", "keep_checkpoints", "test_dataset",
+)  # fmt: skip
+_DATASETS = ("train_dataset", "val_dataset")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The configuration of a run, to be compared with that of a checkpoint."""
+
+    config: Config
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"version": package_version("evenseg"), "config": self._settings()}
+
+    def check(self, saved: Mapping[str, Any] | None) -> None:
+        """Raises ConfigError when a checkpoint was written by another run than this."""
+        if saved is None:
+            raise ConfigError("the checkpoint was not written by evenseg train", file=self.config.source)
+        before, now = dict(saved["config"]), self._settings()
+        # a key that one of the two versions does not know has its default there
+        changed = [key for key in now if key in before and before[key] != now[key]]
+        if changed:
+            key = changed[0]
+            path, old, new = _first_difference(before[key], now[key], key)
+            here = package_version("evenseg")
+            hint = "" if saved["version"] == here else f"; it was written by evenseg {saved['version']}, this is {here}"
+            raise ConfigError(
+                f"is {new!r}, but the checkpoint to go on from was written with {old!r}{hint}; start a new run for another "
+                "setting",
+                key_path=path,
+                file=self.config.source,
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        settings = self.config.model_dump(mode="json", exclude=set(_FREE))
+        for name in _DATASETS:
+            settings[name] = {key: value for key, value in settings[name].items() if key != "root"}
+        return settings
+
+
+def _first_difference(before: Any, now: Any, path: str) -> tuple[str, Any, Any]:
+    """Returns the key path of the first value that differs, with both values."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            if before.get(key) != now.get(key):
+                return _first_difference(before.get(key), now.get(key), join_path(path, str(key)))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, (old, new) in enumerate(zip(before, now, strict=True)):
+            if old != new:
+                return _first_difference(old, new, join_path(path, index))
+    return path, before, now
+
