@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from evenseg.models import MODELS, SMP, ENet, LightUNet, OCRNet, TransformersSegformer, architectures, more_parameters
+from evenseg.models import MODELS, SMP, ENet, LightUNet, OCRNet, OwnModel, TransformersSegformer, architectures, more_parameters
 
 
 def smp_with(arch):
@@ -61,6 +61,40 @@ def test_every_weight_learns(name):
     assert {output.shape for output in outputs} == {(2, 3, 37, 51)}
     sum(output.square().mean() for output in outputs).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+class Small(nn.Module):
+    stride = 4
+
+    def __init__(self, channels=3):
+        super().__init__()
+        self.main, self.side = nn.Conv2d(channels, 2, 4, stride=4), nn.Conv2d(channels, 2, 2, stride=2)
+
+    def forward(self, image):
+        assert image.shape[-2] % 4 == image.shape[-1] % 4 == 0
+        return {"out": self.main(image), "aux": self.side(image)}
+
+
+def test_a_network_of_ones_own_is_padded_and_its_logits_get_the_images_size():
+    model = OwnModel(Small(5), in_channels=5).eval()
+    assert (model.num_outputs, model.stride) == (2, 4)
+    image = torch.randn(1, 5, 61, 50)
+    with torch.no_grad():
+        main, side = model(image)
+        padded = nn.functional.pad(image, (0, 2, 0, 3))
+        coarse = model.network.main(padded)
+    assert main.shape == side.shape == (1, 2, 61, 50)
+    resized = nn.functional.interpolate(coarse, size=(64, 52), mode="bilinear", align_corners=False)
+    assert torch.equal(main, resized[..., :61, :50])
+
+
+def test_torchvisions_models_fit_as_they_are():
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    model = OwnModel(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)).eval()
+    with torch.no_grad():
+        (logits,) = model(torch.randn(1, 3, 61, 50))
+    assert logits.shape == (1, 3, 61, 50)
 
 
 def test_enet_size_is_the_papers():

@@ -49,8 +49,8 @@ def test_another_number_of_classes_loads_what_fits(trained):
     lines = str(report).splitlines()
     assert lines[0] == f"{file}: {len(report.loaded)} of the network's {len(new.state_dict())} tensors loaded"
     assert lines[1:] == [
-        "  skipped head.weight: (5, 4, 1, 1) in the file, (3, 4, 1, 1) in the network",
-        "  skipped head.bias: (5,) in the file, (3,) in the network",
+        "  skipped: head.weight: (5, 4, 1, 1) in the file, (3, 4, 1, 1) in the network",
+        "  skipped: head.bias: (5,) in the file, (3,) in the network",
     ]
     assert report.to_dict()["other_shape"]["head.bias"] == {"file": [5], "network": [3]}
 
@@ -143,6 +143,7 @@ def test_weights_of_an_encoder_alone_fit_a_whole_network(tmp_path):
     report = load_fitting(SMP(2, "DeepLabV3Plus", encoder_name="resnet18"), names, "encoder")
     assert len(report.loaded) == len(names)
     assert all(".encoder." not in name for name in report.missing)
+    assert str(report).splitlines()[-1] == f"  not in the file: {len(report.missing) - 8} more"
 
 
 @pytest.mark.parametrize("in_channels", [1, 3, 4])

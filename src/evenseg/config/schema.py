@@ -136,6 +136,7 @@ class Config(BaseModel):
     val_dataset: DatasetSection
     test_dataset: DatasetSection | None = None
     model: Section
+    init_weights: str | None = None
     optimizer: Section
     lr_scheduler: Section = Section(type="Constant")
     sampler: Section = Section(type="Shuffle")

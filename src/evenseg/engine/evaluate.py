@@ -48,7 +48,7 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
         data = build_data(section.model_copy(update={"transforms": config.val_dataset.transforms}), f"{split}_dataset")
         check_data(data.dataset)
         classes = data.dataset.classes
-        model = build_model(config, classes)
+        model = build_model(config, classes, pretrained=False)
     load_best(model, folder)
     module = SegmentationModule(model, classes)
     with quiet():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,12 +39,25 @@ def write_overlays(folder: Path, model: nn.Module, samples: EvaluationSamples, c
             prediction, sample.mask[None], classes.num_classes, ignore_index=classes.ignore_index
         )
         name = dataset.name(index)
-        Image.fromarray(dataset.read_image(index)).save(folder / f"{name}_image.png")
+        Image.fromarray(as_rgb(dataset.read_image(index))).save(folder / f"{name}_image.png")
         _save_indices(folder / f"{name}_target.png", dataset.read_mask(index), classes)
         _save_indices(folder / f"{name}_prediction.png", prediction[0].numpy().astype(np.uint8), classes)
         row = {"name": name, "iou": numbers(metrics.iou(matrix)), "miou": number(metrics.mean_iou(matrix))}
         write_json(folder / f"{name}.json", row)
     model.train(was_training)
+
+
+def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Returns (H, W, channels) of any type as a picture (H, W, 3) of 8 bits: the first three channels, or the first.
+
+    Values that are not of 8 bits already are stretched, per channel from the 2nd to the 98th percentile.
+    """
+    shown = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=2)
+    if shown.dtype == np.uint8:
+        return shown
+    low, high = np.percentile(shown, (2, 98), axis=(0, 1))
+    stretched = (shown - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
+    return (255 * stretched.clip(0, 1)).round().astype(np.uint8)
 
 
 def _save_indices(file: Path, indices: NDArray[np.uint8], classes: Classes) -> None:

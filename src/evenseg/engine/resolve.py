@@ -25,7 +25,15 @@ from evenseg.data import (
     known_classes,
 )
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
-from evenseg.models import MODELS, OwnModel, more_parameters
+from evenseg.models import (
+    MODELS,
+    FittingReport,
+    OwnModel,
+    load_fitting,
+    more_parameters,
+    read_weights,
+    without_pretrained,
+)
 
 
 @dataclass(frozen=True)
@@ -49,30 +57,36 @@ class Experiment:
     def classes(self) -> Classes:
         return self.train.dataset.classes
 
-    def build_model(self) -> nn.Module:
-        return build_model(self.config, self.classes)
+    def build_model(self, *, pretrained: bool = True) -> nn.Module:
+        return build_model(self.config, self.classes, pretrained=pretrained)
 
     def build_loss(self) -> nn.Module:
         assert self.config.loss is not None
         return build_loss(self.config, self.config.loss, "loss", self.classes)
 
 
-def resolve(config: Config) -> Experiment:
+def resolve(config: Config, *, fresh: bool = True) -> Experiment:
     """Checks a configuration to the end and reads every mask once.
 
     First everything that can be told without data (see `cross_check`), then the lists of files, the masks last.
+
+    Args:
+        config: to be checked.
+        fresh: whether a run is to start from the weights that the configuration names; if not, they need not be there.
 
     Raises:
         ConfigError: whatever is wrong, naming the file and the key path.
     """
     with naming_the_file(config):
-        known = cross_check(config).classes
+        known = cross_check(config)
         train = build_data(config.train_dataset, "train_dataset")
         val = build_data(config.val_dataset, "val_dataset")
         classes = train.dataset.classes
         _check_same_classes(val.dataset.classes, classes, "val_dataset")
-        if classes != known:
-            check_fit(config, classes)
+        model = known.model if known.model is not None and classes == known.classes else check_fit(config, classes)
+        _check_channels(config, train, val)
+        if fresh:
+            _check_first_weights(config, classes, model)
         with _as_config_error("train_dataset"):
             facts = check_data(train.dataset)
         with _as_config_error("val_dataset"):
@@ -154,7 +168,7 @@ def cross_check(config: Config) -> Fit:
 
 def check_fit(config: Config, classes: Classes) -> nn.Module:
     """Holds model, losses and transforms against the classes and each other; returns the model."""
-    model = build_model(config, classes)
+    model = build_model(config, classes, pretrained=False)
     for path, section in loss_sections(config).items():
         loss = build_loss(config, section, path, classes)
         _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
@@ -190,20 +204,43 @@ def build_sampler(config: Config, facts: DataFacts) -> PairSampler:
         return kind(len(facts.class_counts), config.seed, facts, **keywords)
 
 
-def build_model(config: Config, classes: Classes) -> nn.Module:
-    """Builds the network with as many classes as the data has."""
+def build_model(config: Config, classes: Classes, *, pretrained: bool = True) -> nn.Module:
+    """Builds the network with as many classes as the data has, and as many channels as the images.
+
+    Args:
+        config: with the model's section.
+        classes: of the data set.
+        pretrained: whether to load the pretrained weights that the section names; not, where all weights are loaded
+            from a run folder.
+    """
     kind, keywords = _check_model(config)
     ours = config.model.type in MODELS
-    if ours or "num_classes" in inspect.signature(kind).parameters:
+    parameters = inspect.signature(kind).parameters
+    if ours or "num_classes" in parameters:
         given = keywords.setdefault("num_classes", classes.num_classes)
         if given != classes.num_classes:
             raise ConfigError(
                 f"is {given}, but the data set has {classes.num_classes} ({', '.join(classes.names)}); leave it out",
                 key_path="model.num_classes",
             )
+    channels = _image_channels(config)
+    if "in_channels" in parameters:
+        channels = keywords.setdefault("in_channels", channels)
     with _as_config_error("model"):
-        model: nn.Module = kind(**keywords)
-        return model if ours else OwnModel(model)
+        model: nn.Module = kind(**keywords if pretrained else without_pretrained(keywords))
+        return model if ours else OwnModel(model, channels)
+
+
+def load_init_weights(config: Config, model: nn.Module) -> FittingReport | None:
+    """Loads what fits of the weights at `init_weights`, and returns what was loaded and skipped.
+
+    Raises:
+        ConfigError: there are none, or they are those of another network.
+    """
+    if config.init_weights is None:
+        return None
+    with naming_the_file(config), _as_config_error("init_weights"):
+        return load_fitting(model, read_weights(config.init_weights), config.init_weights)
 
 
 def build_loss(config: Config, section: Mapping[str, Any], key_path: str, classes: Classes | None) -> nn.Module:
@@ -291,6 +328,35 @@ def _check_model(config: Config) -> tuple[Any, dict[str, Any]]:
     kind = look_up(MODELS, section, "model", "model")
     more = more_parameters(section.type, section.keywords) if section.type in MODELS else None
     return kind, check_keywords(kind, section.keywords, key_path="model", injected={"num_classes"}, more=more)
+
+
+def _image_channels(config: Config) -> int:
+    """Returns the number of channels that the configuration says the images have."""
+    return int(config.train_dataset.keywords.get("channels", 3))
+
+
+def _check_channels(config: Config, train: Data, val: Data) -> None:
+    """Holds the channels of the images against those that the model takes."""
+    kind, keywords = _check_model(config)
+    taken = keywords.get("in_channels", _image_channels(config))
+    if "in_channels" in inspect.signature(kind).parameters and taken != train.dataset.channels:
+        raise ConfigError(
+            f"is {taken}, but the images of train_dataset have {train.dataset.channels} channels",
+            key_path="model.in_channels",
+        )
+    if val.dataset.channels != train.dataset.channels:
+        raise ConfigError(
+            f"its images have {val.dataset.channels} channels, those of train_dataset {train.dataset.channels}",
+            key_path="val_dataset",
+        )
+
+
+def _check_first_weights(config: Config, classes: Classes, model: nn.Module) -> None:
+    """Loads the weights that a run is to start from, into `model` where no network has to be built for it."""
+    _, keywords = _check_model(config)
+    if without_pretrained(keywords) != keywords:
+        model = build_model(config, classes)
+    load_init_weights(config, model)
 
 
 def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_outputs: int) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 from evenseg.config import Config, ConfigError
 from evenseg.data import EvaluationSamples, TrainingSamples
-from evenseg.engine.checkpoints import latest_checkpoint, step_of
+from evenseg.engine.checkpoints import latest_checkpoint, list_checkpoints, step_of
 from evenseg.engine.files import naming_full_disks, write_json
 from evenseg.engine.identity import Identity
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.overlays import write_overlays
 from evenseg.engine.progress import StepProgress
 from evenseg.engine.recorder import Recorder
-from evenseg.engine.resolve import Experiment, build_optimizer, build_schedule, resolve
+from evenseg.engine.resolve import Experiment, build_optimizer, build_schedule, load_init_weights, resolve
 from evenseg.engine.run_folder import RunFolder, check_free, is_finished, load_run_config
 from evenseg.engine.trainer import ImageByImage, ResumedBatches, make_loader, make_trainer, quiet, seed_everything
 from evenseg.engine.weights import check_weights
@@ -60,7 +60,8 @@ def resume(path: str | Path, overrides: Sequence[str] = (), *, title: str | None
     config = load_run_config(path, overrides)
     if is_finished(path):
         return path
-    return run(resolve(config), path, title=title, going_on=True)
+    fresh = not list_checkpoints(RunFolder(path).checkpoints)
+    return run(resolve(config, fresh=fresh), path, title=title, going_on=True)
 
 
 def run(
@@ -78,7 +79,10 @@ def run(
     folder = RunFolder(path)
     progress = StepProgress(config.iters, title or name)
     seed_everything(config.seed)
-    model = experiment.build_model()
+    # where a checkpoint is loaded, the weights that the run began with may be gone
+    fresh = not list_checkpoints(folder.checkpoints) if going_on else True
+    model = experiment.build_model(pretrained=fresh)
+    fitted = load_init_weights(config, model) if fresh else None
     module = SegmentationModule(
         model,
         classes,
@@ -114,6 +118,9 @@ def run(
             progress.say(f"going on from step {first_step} of {config.iters}")
         else:
             folder.create(config, overwrite=overwrite)
+        if fitted is not None:
+            progress.say(f"init_weights: {fitted}")
+            write_json(path / "init_weights.json", fitted.to_dict())
         try:
             # again: building a loss may draw random numbers, and runs of one seed must differ by the loss alone
             seed_everything(config.seed)

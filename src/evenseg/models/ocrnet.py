@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from evenseg.models.checks import check_sizes
-from evenseg.models.padding import pad_to_multiple
+from evenseg.models.padding import pad_to_multiple, resize
 from evenseg.models.pretrained import NONE, timm_trunk
 
 # channels of pixels and objects, and of the queries and keys that compare them (section 3.3 of the paper)
@@ -69,16 +68,15 @@ class OCRNet(nn.Module):
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.stride)
         _, *branches = self.backbone(padded)
-        finest = branches[0].shape[-2:]
-        joined = torch.cat([branches[0], *[self._resize(branch, finest) for branch in branches[1:]]], dim=1)
+        joined = torch.cat([self._resize(branch, branches[0]) for branch in branches], dim=1)
         auxiliary = self.auxiliary(joined)
         pixels = self.pixels(joined)
         context = self.attention(pixels, object_regions(pixels, auxiliary))
         logits = self.head(self.join(torch.cat([context, pixels], dim=1)))
-        return [self._resize(output, padded.shape[-2:])[..., :height, :width] for output in (logits, auxiliary)]
+        return [self._resize(output, padded)[..., :height, :width] for output in (logits, auxiliary)]
 
-    def _resize(self, features: Tensor, size: torch.Size) -> Tensor:
-        return F.interpolate(features, size=size, mode="bilinear", align_corners=self.align_corners)
+    def _resize(self, features: Tensor, like: Tensor) -> Tensor:
+        return resize(features, like, align_corners=self.align_corners)
 
 
 def object_regions(pixels: Tensor, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Making any image size fit a network that halves it several times."""
+"""Making any image size fit a network that halves it several times, and its logits the image."""
 
 from __future__ import annotations
 
@@ -14,3 +14,10 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     height, width = image.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
+
+
+def resize(features: Tensor, like: Tensor, *, align_corners: bool = False) -> Tensor:
+    """Resizes (N, C, h, w) to the height and width of another tensor (bilinear), unless it has them already."""
+    if features.shape[-2:] == like.shape[-2:]:
+        return features
+    return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=align_corners)

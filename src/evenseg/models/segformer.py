@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from evenseg.models.checks import check_sizes
-from evenseg.models.padding import pad_to_multiple
+from evenseg.models.padding import pad_to_multiple, resize
 from evenseg.models.pretrained import NONE, weights_file, weights_to_be_had
 from evenseg.models.weights import load_fitting, read_weights
 
@@ -72,9 +71,7 @@ class TransformersSegformer(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.stride)
-        logits = self.network(padded).logits
-        resized = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
-        return [resized[..., :height, :width]]
+        return [resize(self.network(padded).logits, padded)[..., :height, :width]]
 
 
 def _transformers() -> Any:

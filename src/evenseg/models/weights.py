@@ -18,6 +18,9 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
 # what Lightning's module, DistributedDataParallel, torch.compile and this package's adapters put before every name
 _PREFIXES = ("model.", "module.", "_orig_mod.", "network.")
 
+# lines of each kind in a report's text
+_SHOWN = 8
+
 
 @dataclass(frozen=True)
 class FittingReport:
@@ -37,10 +40,14 @@ class FittingReport:
     def __str__(self) -> str:
         total = len(self.loaded) + len(self.other_shape) + len(self.missing)
         lines = [f"{self.source}: {len(self.loaded)} of the network's {total} tensors loaded"]
-        lines += [f"  skipped {name}: {file} in the file, {network} in the network"
-                  for name, (file, network) in self.other_shape.items()]  # fmt: skip
-        lines += [f"  not in the file: {name} {shape}" for name, shape in self.missing.items()]
-        lines += [f"  not in the network: {name} {shape}" for name, shape in self.unused.items()]
+        for what, tensors in (
+            ("skipped", [f"{n}: {file} in the file, {own} in the network" for n, (file, own) in self.other_shape.items()]),
+            ("not in the file", [f"{name} {shape}" for name, shape in self.missing.items()]),
+            ("not in the network", [f"{name} {shape}" for name, shape in self.unused.items()]),
+        ):
+            lines += [f"  {what}: {tensor}" for tensor in tensors[:_SHOWN]]
+            if len(tensors) > _SHOWN:
+                lines.append(f"  {what}: {len(tensors) - _SHOWN} more")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
