@@ -9,7 +9,9 @@ from evenseg.cli.compare import SeedsCommand, compare
 from evenseg.cli.config import config
 from evenseg.cli.demo import demo
 from evenseg.cli.evaluate import evaluate
+from evenseg.cli.inference import ScalesCommand
 from evenseg.cli.losses import losses
+from evenseg.cli.predict import predict
 from evenseg.cli.train import train
 
 app = typer.Typer(
@@ -20,7 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(train)
-app.command()(evaluate)
+app.command(cls=ScalesCommand)(evaluate)
+app.command(cls=ScalesCommand)(predict)
 app.command(cls=SeedsCommand)(compare)
 app.command()(demo)
 app.command()(losses)

@@ -9,11 +9,12 @@ from evenseg.data.classes import known_classes
 from evenseg.data.csv_file import CSVDataset
 from evenseg.data.deepglobe import DeepGlobeRoad, MiniDeepGlobeRoadExtraction
 from evenseg.data.folder import FolderDataset
-from evenseg.data.images import UnreadableFileError
+from evenseg.data.images import IMAGE_SUFFIXES, UnreadableFileError
 from evenseg.data.list_file import ListDataset
 from evenseg.data.pairs import FileDataset, FileOptions
+from evenseg.data.rows import ImageRows, open_rows
 from evenseg.data.samplers import SAMPLERS, PairSampler, RankBatches
-from evenseg.data.samples import EvaluationSamples, Sample, TrainingSamples
+from evenseg.data.samples import EvaluationSamples, Sample, TrainingSamples, to_image_tensor
 from evenseg.data.synthetic import SyntheticRoads
 from evenseg.data.synthia import SynthiaRand, SynthiaSeqs
 from evenseg.data.transforms import TRANSFORMS, Pipeline
@@ -38,6 +39,7 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
 __all__ = [
     "ADE20K",
     "DATASETS",
+    "IMAGE_SUFFIXES",
     "SAMPLERS",
     "TRANSFORMS",
     "CSVDataset",
@@ -50,6 +52,7 @@ __all__ = [
     "FileDataset",
     "FileOptions",
     "FolderDataset",
+    "ImageRows",
     "ListDataset",
     "MiniDeepGlobeRoadExtraction",
     "PairSampler",
@@ -66,4 +69,6 @@ __all__ = [
     "UnreadableFileError",
     "check_data",
     "known_classes",
+    "open_rows",
+    "to_image_tensor",
 ]

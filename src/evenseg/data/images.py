@@ -177,7 +177,11 @@ def _pixels(image: Image.Image, file: Path, channels: int) -> NDArray[Any]:
         return np.stack(stack, axis=-1)
     if _has_wide_channels(image):
         return _read_wide(image, file)
-    _loaded(image, file)
+    return _plain_pixels(_loaded(image, file), file, channels)
+
+
+def _plain_pixels(image: Image.Image, file: Path, channels: int) -> NDArray[Any]:
+    """Returns the pixels of a decoded image, or of a part of it, as Pillow holds them."""
     if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGBA" if channels == 4 and image.mode in ("P", "PA") else "RGB")
     elif image.mode == "1":

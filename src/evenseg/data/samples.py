@@ -85,14 +85,15 @@ def make_sample(
     dataset: SegmentationDataset, pipeline: Pipeline, index: int, seed: int, aim: Aim | None = None
 ) -> Sample:
     """Reads one pair and transforms it."""
-    image = torch.from_numpy(_writable_image(dataset.read_image(index))).permute(2, 0, 1)
+    image = to_image_tensor(dataset.read_image(index))
     mask = torch.from_numpy(_writable_mask(dataset.read_mask(index), dataset, index))
     return Sample(*pipeline(image, mask, seed, aim), index)
 
 
-def _writable_image(image: NDArray[Any]) -> NDArray[Any]:
-    """Returns a copy; 16 bits become floats in 0..1, for which torch has every operation."""
-    return image.astype(np.float32) / 65535 if image.dtype == np.uint16 else np.array(image)
+def to_image_tensor(image: NDArray[Any]) -> Tensor:
+    """Returns a copy of (H, W, C) pixels as (C, H, W); 16 bits become floats in 0..1, for which torch has every operation."""
+    pixels = image.astype(np.float32) / 65535 if image.dtype == np.uint16 else np.array(image)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _writable_mask(mask: NDArray[Any], dataset: SegmentationDataset, index: int) -> NDArray[Any]:

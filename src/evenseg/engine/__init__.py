@@ -2,12 +2,14 @@
 
 from evenseg.engine.evaluate import evaluate
 from evenseg.engine.form import json_schema
+from evenseg.engine.predict import Predicted, predict
 from evenseg.engine.resolve import Experiment, check_signatures, cross_check, loss_sections, resolve
 from evenseg.engine.run_folder import is_finished, is_resumable
 from evenseg.engine.train import loss_name, resume, run, train
 
 __all__ = [
     "Experiment",
+    "Predicted",
     "check_signatures",
     "cross_check",
     "evaluate",
@@ -16,6 +18,7 @@ __all__ = [
     "json_schema",
     "loss_name",
     "loss_sections",
+    "predict",
     "resolve",
     "resume",
     "run",

@@ -183,18 +183,23 @@ def build_data(section: DatasetSection, key_path: str) -> Data:
     kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
     with _as_config_error(key_path):
         dataset = kind(**check_keywords(kind, section.keywords, key_path=key_path))
+    pipeline = build_pipeline(section, key_path, dataset.classes)
+    with _as_config_error(join_path(key_path, "transforms")):
+        pipeline.check_channels(dataset.channels)
+    return Data(dataset, pipeline)
+
+
+def build_pipeline(section: DatasetSection, key_path: str, classes: Classes) -> Pipeline:
+    """Builds the transforms of a data set's samples."""
     transforms = []
     for index, transform in enumerate(section.transforms):
         path = join_path(key_path, "transforms", index)
         cls = look_up(TRANSFORMS, transform, "transform", path)
         keywords = check_keywords(cls, transform.keywords, key_path=path)
         if cls is TRANSFORMS["RandomCrop"]:
-            keywords.setdefault("ignore_index", dataset.classes.ignore_index)
+            keywords.setdefault("ignore_index", classes.ignore_index)
         transforms.append(construct(cls, keywords, key_path=path))
-    pipeline = Pipeline(transforms)
-    with _as_config_error(join_path(key_path, "transforms")):
-        pipeline.check_channels(dataset.channels)
-    return Data(dataset, pipeline)
+    return Pipeline(transforms)
 
 
 def build_sampler(config: Config, facts: DataFacts) -> PairSampler:
