@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evenseg.config import Config, ConfigError, load_config
+from evenseg.config import Config, ConfigError
 from evenseg.data import Classes, Pipeline, to_image_tensor
 from evenseg.engine.inference import Predictor
 from evenseg.engine.resolve import build_data, build_model, build_pipeline, naming_the_file
+from evenseg.engine.run_folder import load_run_config
 from evenseg.engine.train import load_best
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -70,7 +71,7 @@ def load_run(run_folder: str | Path, overrides: Sequence[str] = ()) -> LoadedRun
         ConfigError: its configuration cannot be used.
     """
     folder = Path(run_folder)
-    config = read_run_config(folder, overrides)
+    config = load_run_config(folder, overrides)
     with naming_the_file(config):
         classes = _classes(folder, config)
         model = build_model(config, classes)
@@ -80,13 +81,6 @@ def load_run(run_folder: str | Path, overrides: Sequence[str] = ()) -> LoadedRun
     device = torch.device("cuda" if gpu else "cpu")
     model = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedRun(folder, config, classes, Predictor(model, config.evaluation), pipeline, device)
-
-
-def read_run_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
-    """Returns the configuration of a run folder; FileNotFoundError where it is none or holds no weights."""
-    if not (folder / "config.yaml").is_file() or not (folder / "checkpoints" / "best.safetensors").is_file():
-        raise FileNotFoundError(f"{folder} is no run folder: it has no config.yaml with checkpoints/best.safetensors")
-    return load_config(folder / "config.yaml", overrides)
 
 
 def _classes(folder: Path, config: Config) -> Classes:

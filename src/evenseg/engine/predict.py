@@ -163,9 +163,10 @@ def _predict_one(
         for top, band_KHW in predictor.bands(read, height, width):
             index_HW = band_KHW.argmax(0).cpu().numpy()
             indices.write(index_HW)
-            for start in range(0, len(index_HW) if blended is not None else 0, OVERLAY_ROWS):
-                part = index_HW[start : start + OVERLAY_ROWS]
-                blended.write(blend(rows.read(top + start, top + start + len(part)), part, classes))
+            if blended is not None:
+                for start in range(0, len(index_HW), OVERLAY_ROWS):
+                    part = index_HW[start : start + OVERLAY_ROWS]
+                    blended.write(blend(rows.read(top + start, top + start + len(part)), part, classes))
             planes.write(band_KHW)
     return index_file
 
