@@ -152,6 +152,7 @@ class Config(BaseModel):
     num_workers: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    on_unreadable: Literal["stop", "skip"] = "stop"
     evaluation: EvaluationSection = EvaluationSection()
     output: str | None = None
 

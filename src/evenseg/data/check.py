@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenseg.data.base import Classes, SegmentationDataset
+from evenseg.data.images import UnreadableFileError
 
 
 @dataclass(frozen=True)
@@ -31,28 +33,40 @@ class DataFacts:
 _CHECKED: dict[Hashable, DataFacts] = {}
 
 
-def check_data(dataset: SegmentationDataset) -> DataFacts:
+def check_data(dataset: SegmentationDataset, on_unreadable: Literal["stop", "skip"] = "stop") -> DataFacts:
     """Reads every mask of a data set once per process and stops at anything a loss could not use.
+
+    Args:
+        dataset: the pairs.
+        on_unreadable: "skip" leaves pairs out that cannot be read, unless none can.
 
     Raises:
         ValueError: mask values that are no class, with files, values and pixel counts; masks of 0 and 255 only, with
             the `label_map` to set; masks of another size than their image.
     """
-    key = dataset.cache_key
+    key = (dataset.cache_key, on_unreadable)
     if key not in _CHECKED:
-        _CHECKED[key] = _scan(dataset)
+        _CHECKED[key] = _scan(dataset, on_unreadable)
     return _CHECKED[key]
 
 
-def _scan(dataset: SegmentationDataset) -> DataFacts:
+def _scan(dataset: SegmentationDataset, on_unreadable: str) -> DataFacts:
     classes = dataset.classes
     total = np.zeros(256, np.int64)
     outside: list[tuple[str, dict[int, int]]] = []
     mismatched: list[str] = []
     sizes: set[tuple[int, int]] = set()
+    unreadable: list[str] = []
     class_counts = np.zeros((len(dataset), classes.num_classes), np.int64)
     for index in range(len(dataset)):
-        mask = dataset.read_mask(index)
+        try:
+            mask = dataset.read_mask(index)
+            height, width = dataset.image_size(index)
+        except UnreadableFileError as error:
+            if on_unreadable == "stop":
+                raise
+            unreadable.append(str(error))
+            continue
         counts = np.bincount(mask.ravel(), minlength=max(256, classes.num_classes))
         if len(counts) > len(total):
             total = np.pad(total, (0, 65536 - len(total)))
@@ -65,10 +79,11 @@ def _scan(dataset: SegmentationDataset) -> DataFacts:
         }
         if strange:
             outside.append((dataset.name(index), strange))
-        height, width = dataset.image_size(index)
         sizes.add((height, width))
         if mask.shape != (height, width):
             mismatched.append(f"{dataset.name(index)} (mask {mask.shape[1]}x{mask.shape[0]}, image {width}x{height})")
+    if len(unreadable) == len(dataset):
+        raise UnreadableFileError(f"{dataset.where}: none of the pairs can be read, the last one because {unreadable[-1]}")
     if mismatched:
         raise ValueError(
             f"{dataset.where}: {len(mismatched)} of {len(dataset)} masks differ in size from their image: "

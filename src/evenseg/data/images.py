@@ -19,6 +19,10 @@ MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".npy")
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
 
+# Pillow's plugins and NumPy let most of these through
+_DECODING_ERRORS = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+
+
 class UnreadableFileError(ValueError):
     """A file of the data set that is missing or cannot be decoded; the message is one line that names it."""
 
@@ -100,28 +104,36 @@ def read_grey(file: Path) -> NDArray[Any]:
 @contextmanager
 def open_image(file: Path) -> Iterator[Image.Image]:
     """Opens a file, without decoding it, and closes it again."""
-    with _naming(file), Image.open(file) as image:
+    with _naming(file), _of_any_size():
+        image = Image.open(file)
+    with image:
         yield image
 
 
 @contextmanager
+def _of_any_size() -> Iterator[None]:
+    """Lifts Pillow's guard against files that unpack to more than 179 megapixels: aerial images are that large."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
 def _naming(file: Path) -> Iterator[None]:
+    """Turns whatever a decoder raises at a damaged file into one error that names it."""
     try:
         yield
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{file} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except _DECODING_ERRORS as error:
         raise UnreadableFileError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
 
 
 def _read_array(file: Path) -> NDArray[Any]:
-    try:
-        with _naming(file):
-            return np.load(file, allow_pickle=False)
-    except ValueError as error:
-        if isinstance(error, UnreadableFileError):
-            raise
-        raise UnreadableFileError(f"{file} cannot be read as a NumPy array: {' '.join(str(error).split())}") from error
+    with _naming(file):
+        return np.load(file, allow_pickle=False)
 
 
 def _loaded(image: Image.Image, file: Path) -> Image.Image:
@@ -149,15 +161,10 @@ def _read_bands(file: Path) -> NDArray[Any]:
             f"{file} has bands that are no colours, or is damaged; reading them needs the package tifffile "
             "(pip install tifffile), or save the images as .npy"
         ) from error
-    try:
-        with _naming(file), tifffile.TiffFile(file) as tiff:
-            page = tiff.pages[0]
-            pixels = np.asarray(page.asarray())
-            pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-    except (ValueError, TypeError, KeyError, IndexError, struct.error, tifffile.TiffFileError) as error:
-        if isinstance(error, UnreadableFileError):
-            raise
-        raise UnreadableFileError(f"{file} cannot be read as a TIFF: {' '.join(str(error).split())}") from error
+    with _naming(file), tifffile.TiffFile(file) as tiff:
+        page = tiff.pages[0]
+        pixels = np.asarray(page.asarray())
+        pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
     if pixels.dtype.kind == "f":
         return pixels.astype(np.float32)
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -170,7 +177,8 @@ def _pixels(image: Image.Image, file: Path, channels: int) -> NDArray[Any]:
     if pages > 1 and pages == channels:
         stack = []
         for page in range(pages):
-            image.seek(page)
+            with _naming(file):
+                image.seek(page)
             stack.append(np.asarray(_loaded(image, file)))
         if any(page.ndim != 2 or page.shape != stack[0].shape for page in stack):
             raise ValueError(f"{file} has {pages} pages that are no channels of one image: {[p.shape for p in stack]}")

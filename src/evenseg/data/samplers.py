@@ -44,6 +44,7 @@ class PairSampler(ABC):
     """
 
     needs_crop = False
+    period = 1  # items this far apart are drawn from the same pairs
 
     def __init__(self, length: int, seed: int, facts: DataFacts | None = None) -> None:
         self.length, self.seed = length, seed
@@ -99,6 +100,7 @@ class Equibatch(PairSampler):
         order = np.random.default_rng([seed, _CLASS_ORDER]).permutation(len(labels))
         # one fixed order: any other sequence leaves a class out of some C consecutive slots
         self.labels = [labels[i] for i in order]
+        self.period = len(self.labels)
         self._pairs = _pairs_by_label(facts, self.labels)
 
     def draw(self, item: int) -> Draw:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -11,8 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from evenseg.data.base import SegmentationDataset
+from evenseg.data.images import UnreadableFileError
 from evenseg.data.samplers import Draw, PairSampler, Shuffle
 from evenseg.data.transforms import Aim, Pipeline
+
+OnUnreadable: TypeAlias = Literal["stop", "skip"]
+
+_ATTEMPTS = 20
 
 
 class Sample(NamedTuple):
@@ -22,11 +28,13 @@ class Sample(NamedTuple):
         image: (C, H, W) float32.
         mask: (H, W) uint8, int32 where the labels need it; it stays small until the loss reads it.
         pair: its number in the data set.
+        unreadable: one line about each pair that was skipped in its place; "" for none.
     """
 
     image: Tensor
     mask: Tensor
     pair: int | Tensor
+    unreadable: str | Sequence[str] = ""
 
 
 class TrainingSamples(Dataset[Sample]):
@@ -40,6 +48,11 @@ class TrainingSamples(Dataset[Sample]):
         length: number of items, iters * batch_size.
         seed: of the run.
         sampler: which pair each item shows; by default a fresh random order per pass over the data set.
+        on_unreadable: "stop" at a file that cannot be read, or "skip" its pair: another one is drawn by a rule of
+            (seed, k), so the samples are still the same whenever the same files are readable.
+
+    Raises:
+        UnreadableFileError: on reading an item, by `on_unreadable`; with "skip" after twenty pairs in a row.
     """
 
     def __init__(
@@ -49,9 +62,11 @@ class TrainingSamples(Dataset[Sample]):
         length: int,
         seed: int,
         sampler: PairSampler | None = None,
+        on_unreadable: OnUnreadable = "stop",
     ) -> None:
         self.dataset, self.pipeline, self.length, self.seed = dataset, pipeline, length, seed
         self.sampler = sampler or Shuffle(len(dataset), seed)
+        self.on_unreadable = on_unreadable
 
     def __len__(self) -> int:
         return self.length
@@ -64,21 +79,45 @@ class TrainingSamples(Dataset[Sample]):
         if not 0 <= item < self.length:
             raise IndexError(f"item {item} is outside 0..{self.length - 1}")
         seed = int(np.random.SeedSequence([self.seed, 1, item]).generate_state(1, np.uint64)[0] >> 1)
-        pair, aim = self.draw(item)
-        return make_sample(self.dataset, self.pipeline, pair, seed, aim)
+        skipped: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            # far enough ahead to be no neighbour of this item, and of its class where the sampler deals out classes
+            pair, aim = self.draw(item + attempt * self.length * self.sampler.period)
+            try:
+                sample = make_sample(self.dataset, self.pipeline, pair, seed, aim)
+            except UnreadableFileError as error:
+                if self.on_unreadable == "stop":
+                    raise
+                skipped.append(str(error))
+            else:
+                return sample._replace(unreadable="\n".join(skipped))
+        raise UnreadableFileError(f"{_ATTEMPTS} pairs drawn one after the other cannot be read, the last one because {skipped[-1]}")
 
 
 class EvaluationSamples(Dataset[Sample]):
-    """Every pair once, in order, at full size."""
+    """Every pair once, in order, at full size.
 
-    def __init__(self, dataset: SegmentationDataset, pipeline: Pipeline) -> None:
-        self.dataset, self.pipeline = dataset, pipeline
+    Args:
+        dataset: the pairs.
+        pipeline: transforms.
+        on_unreadable: "stop" at a file that cannot be read, or "skip": its sample then is one ignored pixel, marked
+            `unreadable`, for the reader to leave out.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, pipeline: Pipeline, on_unreadable: OnUnreadable = "stop") -> None:
+        self.dataset, self.pipeline, self.on_unreadable = dataset, pipeline, on_unreadable
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return make_sample(self.dataset, self.pipeline, index, seed=0)
+        try:
+            return make_sample(self.dataset, self.pipeline, index, seed=0)
+        except UnreadableFileError as error:
+            if self.on_unreadable == "stop":
+                raise
+            mask = _writable_mask(np.full((1, 1), self.dataset.classes.ignore_index, np.uint16), self.dataset, index)
+            return Sample(torch.zeros(self.dataset.channels, 1, 1), torch.from_numpy(mask), index, str(error))
 
 
 def make_sample(

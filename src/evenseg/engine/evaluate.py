@@ -16,6 +16,7 @@ from evenseg.engine.run_folder import load_run_config
 from evenseg.engine.scores import numbers
 from evenseg.engine.train import load_best
 from evenseg.engine.trainer import ImageByImage, make_loader, make_trainer, quiet
+from evenseg.engine.unreadable import UnreadableImages, clear_data_errors
 
 Split = Literal["train", "val", "test"]
 
@@ -46,21 +47,23 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
             message = f"the run's configuration has none; add it with --set {split}_dataset='{{type: ..., ...}}'"
             raise ConfigError(message, key_path=f"{split}_dataset")
         data = build_data(section.model_copy(update={"transforms": config.val_dataset.transforms}), f"{split}_dataset")
-        check_data(data.dataset)
+        check_data(data.dataset, config.on_unreadable)
         classes = data.dataset.classes
         model = build_model(config, classes, pretrained=False)
     load_best(model, folder)
     module = SegmentationModule(model, classes)
-    with quiet():
-        trainer = make_trainer(config)
-        samples = EvaluationSamples(data.dataset, data.pipeline)
+    samples = EvaluationSamples(data.dataset, data.pipeline, config.on_unreadable)
+    unreadable = UnreadableImages()
+    with quiet(), clear_data_errors():
+        trainer = make_trainer(config, callbacks=[unreadable])
         trainer.validate(module, make_loader(samples, ImageByImage(len(samples)), 0), verbose=False)
     assert module.matrices_NCC is not None
     total = module.matrices_NCC.sum(0)
     row: dict[str, Any] = {
         "split": split,
         "checkpoint": "best.safetensors",
-        "images": len(data.dataset),
+        "images": len(module.matrices_NCC),
+        "unreadable": list(unreadable.counts),
         "classes": list(classes.names),
     }
     row |= module.validation_row()

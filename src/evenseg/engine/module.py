@@ -58,6 +58,7 @@ class SegmentationModule(lightning.LightningModule):
         self.seed, self.identity = seed, identity
         self.matrices_NCC: Tensor | None = None
         self._losses: list[float] = []
+        self._unreadable = ""
         self._alone = ExitStack()
         self._scored: dict[int, tuple[Tensor, float | None]] = {}
 
@@ -75,6 +76,9 @@ class SegmentationModule(lightning.LightningModule):
         return {"loss": loss, "terms": dict(getattr(self.loss, "terms", {})), "lr": rate}
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
+        if any(batch.unreadable):
+            self._unreadable = "".join(batch.unreadable)
+            return
         outputs = self.model(batch.image.contiguous(memory_format=torch.channels_last))
         pairs = torch.as_tensor(batch.pair).tolist()
         for place, (pair, mask) in enumerate(zip(pairs, batch.mask, strict=True)):
@@ -94,6 +98,8 @@ class SegmentationModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._alone.close()
         scored = gather(self._scored).values()
+        if not scored:
+            raise ValueError(f"none of the images to evaluate can be read, the last one because {self._unreadable}")
         self.matrices_NCC = torch.stack([matrix for matrix, _ in scored])
         self._losses = [loss for _, loss in scored if loss is not None]
 

@@ -33,6 +33,8 @@ def write_overlays(folder: Path, model: nn.Module, samples: EvaluationSamples, c
     model.eval()
     for index in sorted({round(place) for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset)))}):
         sample = samples[index]
+        if sample.unreadable:
+            continue
         with torch.no_grad():
             prediction = model(sample.image[None].to(device))[0].argmax(1).cpu()
         matrix = metrics.confusion_matrix(
@@ -41,7 +43,7 @@ def write_overlays(folder: Path, model: nn.Module, samples: EvaluationSamples, c
         name = dataset.name(index)
         Image.fromarray(as_rgb(dataset.read_image(index))).save(folder / f"{name}_image.png")
         _save_indices(folder / f"{name}_target.png", dataset.read_mask(index), classes)
-        _save_indices(folder / f"{name}_prediction.png", prediction[0].numpy().astype(np.uint8), classes)
+        _save_indices(folder / f"{name}_prediction.png", prediction[0].numpy(), classes)
         row = {"name": name, "iou": numbers(metrics.iou(matrix)), "miou": number(metrics.mean_iou(matrix))}
         write_json(folder / f"{name}.json", row)
     model.train(was_training)
@@ -60,10 +62,13 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
     return (255 * stretched.clip(0, 1)).round().astype(np.uint8)
 
 
-def _save_indices(file: Path, indices: NDArray[np.uint8], classes: Classes) -> None:
-    palette = np.zeros((256, 3), np.uint8)
+def _save_indices(file: Path, indices: NDArray[Any], classes: Classes) -> None:
+    palette = np.zeros((max(classes.num_classes, classes.ignore_index) + 1, 3), np.uint8)
     palette[: classes.num_classes] = classes.colors
     palette[classes.ignore_index] = IGNORE_COLOR
-    image = Image.fromarray(indices)
+    if len(palette) > 256:  # more than a palette image holds
+        Image.fromarray(palette[indices]).save(file)
+        return
+    image = Image.fromarray(indices.astype(np.uint8))
     image.putpalette(palette.tobytes())
     image.save(file)

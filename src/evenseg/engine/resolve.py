@@ -88,9 +88,9 @@ def resolve(config: Config, *, fresh: bool = True) -> Experiment:
         if fresh:
             _check_first_weights(config, classes, model)
         with _as_config_error("train_dataset"):
-            facts = check_data(train.dataset)
+            facts = check_data(train.dataset, config.on_unreadable)
         with _as_config_error("val_dataset"):
-            check_data(val.dataset)
+            check_data(val.dataset, config.on_unreadable)
         fixed = {"RandomCrop", "Resize"} & {transform.type for transform in config.train_dataset.transforms}
         if config.batch_size > 1 and len(facts.sizes) > 1 and not fixed:
             raise ConfigError(
@@ -436,7 +436,7 @@ def _check_crop(config: Config, stride: int, classes: Classes) -> None:
 def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> None:
     """Calls the loss once on made-up logits, so that a loss that cannot take them is found before training."""
     outputs = [torch.linspace(-1, 1, 2 * classes.num_classes * 64).view(2, -1, 8, 8) for _ in range(model.num_outputs)]
-    target = (torch.arange(128).view(2, 8, 8) % classes.num_classes).to(torch.uint8)
+    target = (torch.arange(128).view(2, 8, 8) % classes.num_classes).to(torch.uint8 if classes.ignore_index < 256 else torch.int32)
     target[:, 0] = classes.ignore_index
     if any(getattr(module, "keep", None) == "accumulate" for module in loss.modules()):
         raise ConfigError(

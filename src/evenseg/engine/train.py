@@ -18,6 +18,7 @@ from evenseg.engine.recorder import Recorder
 from evenseg.engine.resolve import Experiment, build_optimizer, build_schedule, load_init_weights, resolve
 from evenseg.engine.run_folder import RunFolder, check_free, is_finished, load_run_config
 from evenseg.engine.trainer import ImageByImage, ResumedBatches, make_loader, make_trainer, quiet, seed_everything
+from evenseg.engine.unreadable import UnreadableImages, clear_data_errors
 from evenseg.engine.weights import check_weights
 
 
@@ -108,8 +109,10 @@ def run(
         config.iters * config.batch_size,
         config.seed,
         experiment.sampler,
+        config.on_unreadable,
     )
-    whole_images = EvaluationSamples(experiment.val.dataset, experiment.val.pipeline)
+    whole_images = EvaluationSamples(experiment.val.dataset, experiment.val.pipeline, config.on_unreadable)
+    unreadable = UnreadableImages(path, title or name)
     with naming_full_disks(path):
         checkpoint = latest_checkpoint(folder.checkpoints, progress.say) if going_on else None
         first_step = step_of(checkpoint) if checkpoint else 0
@@ -124,9 +127,12 @@ def run(
         try:
             # again: building a loss may draw random numbers, and runs of one seed must differ by the loss alone
             seed_everything(config.seed)
-            with quiet():
+            with quiet(), clear_data_errors():
                 trainer = make_trainer(
-                    config, max_steps=config.iters, val_check_interval=eval_interval, callbacks=[recorder]
+                    config,
+                    max_steps=config.iters,
+                    val_check_interval=eval_interval,
+                    callbacks=[recorder, unreadable],
                 )
                 trainer.fit(
                     module,
@@ -148,7 +154,8 @@ def run(
             raise
         load_best(model, path)
         write_overlays(path / "overlays", model, whole_images)
-        write_json(path / "summary.json", _summary(experiment, recorder, name, module))
+        summary = _summary(experiment, recorder, name, module) | {"unreadable": len(unreadable.counts)}
+        write_json(path / "summary.json", summary)
     return path
 
 
