@@ -108,3 +108,42 @@ def test_real_data_is_read(shared_data):
     share = np.mean([dataset.read_mask(index).mean() for index in range(len(dataset))])
     # 1.869 % in the data set's own table
     assert share == pytest.approx(0.01869, abs=1e-5)
+
+
+def test_suffixes_and_patterns(tree):
+    for name in ("a", "sub/b"):
+        tree.image(f"val/rgb/{name}_rgb.tif")
+        tree.image(f"val/rgb/{name}_nir.tif")
+        tree.mask(f"val/labels/{name}_labels.png", [[0, 1, 1], [0, 0, 0]])
+    keywords = {"split": "val", "images": "{split}/rgb", "masks": "{split}/labels", "classes": 2}
+    dataset = FolderDataset(str(tree), image_suffix="_rgb.tif", mask_suffix="_labels.png", recursive=True, **keywords)
+    assert [dataset.name(0), dataset.name(1)] == ["a", "sub_b"]
+    np.testing.assert_array_equal(dataset.read_mask(1), [[0, 1, 1], [0, 0, 0]])
+    assert len(FolderDataset(str(tree), image_suffix="_rgb", mask_suffix="_labels", **keywords)) == 1
+    with pytest.raises(ValueError, match=r"val.rgb holds no images named \*_sat\.jpg"):
+        FolderDataset(str(tree), image_suffix="_sat.jpg", **keywords)
+
+
+def test_images_and_masks_in_one_folder_without_splits(tree):
+    tree.image("all/a_sat.jpg", "all/b_sat.jpg")
+    for name in "ab":
+        tree.image(f"all/{name}_mask.png", value=200)
+    keywords = {"split": "", "images": "all", "masks": "all", "classes": 2, "threshold": 128}
+    dataset = FolderDataset(str(tree), image_suffix="_sat.jpg", mask_suffix="_mask.png", **keywords)
+    assert [dataset.name(0), dataset.name(1)] == ["a", "b"]
+    np.testing.assert_array_equal(dataset.read_mask(0), np.ones((2, 3)))
+
+
+def test_masks_saved_as_jpeg_need_their_suffix(tree):
+    tree.image("images/train/a.jpg", "masks/train/a.jpg")
+    with pytest.raises(ValueError, match=r"1 images have no mask \(a\.jpg\)"):
+        FolderDataset(str(tree), classes=2)
+    dataset = FolderDataset(str(tree), classes=2, mask_suffix=".jpg", threshold=80)
+    np.testing.assert_array_equal(dataset.read_mask(0), np.ones((2, 3)))
+
+
+def test_an_empty_split_is_named(tree):
+    for kind in ("images", "masks"):
+        (tree.root / kind / "train").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"images.train holds no images"):
+        FolderDataset(str(tree), classes=2)

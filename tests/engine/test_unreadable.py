@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader
 from typer.testing import CliRunner
 
 from evenseg.cli import app
 from evenseg.config import ConfigError, make_config
 from evenseg.data import EvaluationSamples, FolderDataset, Pipeline, TrainingSamples, UnreadableFileError
-from evenseg.engine import evaluate, resolve, run
+from evenseg.engine import evaluate, resolve, resume, run
 from evenseg.engine.recorder import Recorder
 from evenseg.engine.unreadable import clear_data_errors
 
@@ -98,6 +99,11 @@ def test_stopping_is_one_line_and_keeps_what_was_saved(folders, root, tmp_path, 
     assert (tmp_path / "run" / "checkpoints" / "best.safetensors").is_file()
     assert not (tmp_path / "run" / "summary.json").exists()
     assert not (tmp_path / "run" / "unreadable.json").exists()
+    # train0 was repaired, the others are left out
+    monkeypatch.undo()
+    Image.new("RGB", (16, 16)).save(root / "images/train/train0.jpg")
+    resume(tmp_path / "run", ["on_unreadable=skip"])
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["unreadable"] == 3
 
 
 def test_the_command_says_so_in_one_line(folders, root, write_yaml, tmp_path, monkeypatch):
