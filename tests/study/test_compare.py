@@ -6,7 +6,10 @@ from safetensors.torch import load_file
 
 from evenseg.config import ConfigError, load_config, make_config
 from evenseg.data import TrainingSamples
-from evenseg.study import compare, config_of, run_folder
+from evenseg.engine import train
+from evenseg.study import compare, config_of, failures, run_folder
+from evenseg.study.plan import make_variants
+from evenseg.study.worker import Job
 
 
 def test_every_loss_and_seed_is_run_and_reported(tiny_study, tmp_path):
@@ -105,3 +108,112 @@ def test_a_wrong_loss_stops_before_the_first_run(tiny_study, tmp_path):
 def test_an_unknown_loss_name(tiny_study):
     with pytest.raises(ConfigError, match="losses: unknown loss 'C'; allowed: CE, CE"):
         config_of(make_config(tiny_study), "C", 0)
+
+
+def test_a_grid_of_values(tiny_study, tmp_path):
+    tiny_study["iters"] = 1
+    tiny_study["study"] = {"grid": {"optimizer.lr": [0.01, 0.02]}}
+    study = tmp_path / "study"
+    compare(make_config(tiny_study), [0], study)
+    facts = json.loads((study / "study.json").read_text())
+    assert facts["losses"] == ["CE,lr=0.01", "CE+LovaszHinge,lr=0.01", "CE,lr=0.02", "CE+LovaszHinge,lr=0.02"]
+    assert facts["settings"]["CE,lr=0.02"] == {"optimizer.lr": 0.02}
+    config = load_config(run_folder(study, "CE,lr=0.02", 0) / "config.yaml")
+    assert config.optimizer.keywords == {"lr": 0.02}
+    assert config.loss == tiny_study["losses"]["CE"]
+    assert config.study is None
+    assert "CE,lr=0.02" in (study / "report.html").read_text("utf-8")
+
+
+def test_a_grid_makes_a_study_of_a_single_loss(tiny, tmp_path):
+    variants = make_variants(make_config(tiny), {"loss.types.0.type": ["CrossEntropyLoss", "RecallLoss"], "iters": [1]})
+    assert [variant.name for variant in variants] == ["CrossEntropy,type=CrossEntropyLoss,iters=1", "Recall,type=RecallLoss,iters=1"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"optimizer.lr": []}, r"study.grid.optimizer.lr: needs different values, at least one, got \[\]"),
+        ({"optimizer.lr": [1, 1]}, r"study.grid.optimizer.lr: needs different values, at least one, got \[1, 1\]"),
+        ({"optimiser.lr": [1]}, r"unknown key 'optimiser'; allowed: .*; did you mean 'optimizer'\?"),
+        ({"optimizer.lrr": [1]}, r"optimizer.lrr: .*did you mean 'lr'"),
+        ({"iters": [0]}, r"iters: .*greater than 0"),
+        ({"seed": [1, 2]}, r"study.grid.seed: cannot be a key of the grid"),
+        ({"train_dataset.type": ["a/b", "a-b"]}, r"study.grid: two combinations are both called 'CE.*,type=a-b'"),
+    ],
+)
+def test_a_grid_that_cannot_be(tiny_study, tmp_path, grid, message):
+    with pytest.raises(ConfigError, match=message):
+        compare(make_config(tiny_study), [0], tmp_path / "study", grid=grid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_run_does_not_stop_the_others(tiny_study, tmp_path):
+    """1e30 makes the loss infinite or nan within a step."""
+    tiny_study["losses"] = {"CE": tiny_study["losses"]["CE"]}
+    study, said = tmp_path / "study", []
+    grid = {"optimizer.lr": [1e30, 0.01]}
+    compare(make_config(tiny_study), [0], study, grid=grid, say=said.append)
+    (line,) = failures(study)
+    assert line.startswith("CE,lr=1e+30, seed 0: failed: the")
+    assert "diverged" in line or "loss became" in line
+    assert (run_folder(study, "CE,lr=0.01", 0) / "summary.json").is_file()
+    page = (study / "report.html").read_text("utf-8")
+    assert "CE,lr=1e+30, seed 0: failed: the" in page
+    before = (run_folder(study, "CE,lr=0.01", 0) / "metrics.jsonl").read_text()
+    said.clear()
+    compare(make_config(tiny_study), [0], study, grid=grid, say=said.append)
+    assert said[0].startswith("[1/2] CE,lr=1e+30, seed 0: failed before (--retry-failed trains it again): the")
+    assert len(said) == 2
+    compare(make_config(tiny_study), [0], study, grid=grid, retry_failed=True, say=said.append)
+    assert any(line.startswith("[1/2] CE,lr=1e+30, seed 0: failed: ") for line in said)
+    assert (run_folder(study, "CE,lr=0.01", 0) / "metrics.jsonl").read_text() == before
+
+
+def test_lagging_runs_are_pruned_only_if_asked_and_never_the_baseline(tiny_study, tmp_path, monkeypatch):
+    import optuna
+
+    monkeypatch.setattr(Job, "_pruner", lambda self: optuna.pruners.ThresholdPruner(lower=1.1))
+    study, config = tmp_path / "study", make_config(tiny_study)
+    compare(config, [0], study, prune=True)
+    assert (run_folder(study, "CE", 0) / "summary.json").is_file()
+    assert not (run_folder(study, "CE+LovaszHinge", 0) / "summary.json").exists()
+    assert "CE+LovaszHinge, seed 0: pruned at step 2 of 3 with mIoU" in (study / "report.html").read_text("utf-8")
+    assert failures(study) == []
+    said = []
+    compare(config, [0], study, prune=True, say=said.append)
+    assert "pruned before (without --prune it is trained)" in said[1]
+    compare(config, [0], study)
+    assert (run_folder(study, "CE+LovaszHinge", 0) / "summary.json").is_file()
+
+
+def test_workers_share_the_runs(tiny_study, tmp_path):
+    tiny_study["iters"] = 1
+    study = tmp_path / "study"
+    compare(make_config(tiny_study), [0, 1], study, workers=2, storage=f"sqlite:///{tmp_path}/shared.db")
+    facts = json.loads((study / "study.json").read_text())
+    assert facts["unfinished"] == []
+    for name in facts["losses"]:
+        for seed in (0, 1):
+            rows = (run_folder(study, name, seed) / "metrics.jsonl").read_text().splitlines()
+            assert len(rows) == 2, "one training row and one validation row: trained once"
+
+
+def test_a_run_trained_on_its_own_is_taken_over(tiny_study, tmp_path):
+    """And the results count, not the storage: it may be deleted."""
+    tiny_study["iters"] = 1
+    config, study = make_config(tiny_study), tmp_path / "study"
+    train(config_of(config, "CE", 0), run_folder(study, "CE", 0))
+    said = []
+    compare(config, [0], study, say=said.append)
+    assert said == ["[1/2] CE, seed 0: finished before, kept"]
+    (study / "optuna_journal.log").unlink()
+    compare(config, [0], study, say=said.append)
+    assert said[1:] == ["[1/2] CE, seed 0: finished before, kept", "[2/2] CE+LovaszHinge, seed 0: finished before, kept"]
+
+
+@pytest.mark.parametrize(("keywords", "message"), [({"workers": 0}, "workers must be"), ({"evaluate": ["test"]}, "test split")])
+def test_other_bad_input(tiny_study, tmp_path, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        compare(make_config(tiny_study), [0], tmp_path / "study", **keywords)
+    assert list(tmp_path.iterdir()) == []

@@ -2,8 +2,8 @@
 
 from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
 from evenseg.config.json_schema import file_schema, keyword_schema
-from evenseg.config.load import dump_config, load_config, make_config
-from evenseg.config.schema import Config, DatasetSection, EvaluationSection, Section
+from evenseg.config.load import dump_config, load_config, make_config, override_config
+from evenseg.config.schema import Config, DatasetSection, EvaluationSection, Section, StudySection
 from evenseg.config.signature import check_keywords, construct, keyword_model, look_up
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DatasetSection",
     "EvaluationSection",
     "Section",
+    "StudySection",
     "check_keywords",
     "construct",
     "dump_config",
@@ -23,5 +24,6 @@ __all__ = [
     "look_up",
     "make_config",
     "nearest_name",
+    "override_config",
     "unknown_name",
 ]

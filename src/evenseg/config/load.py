@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error), key_path=str(error.full_key or ""), file=path) from error
     assert isinstance(plain, dict)
-    return make_config(plain, source=Source(path, origins, _version_note(path)))
+    return make_config(plain, source=Source(path, origins, _version_note(path), tuple(overrides)))
 
 
 def make_config(
@@ -70,6 +71,26 @@ def make_config(
         raise source.locate(validation_error(error, Config, given)) from error
     config._source = source
     return config
+
+
+def override_config(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Returns a configuration with values changed by key path, as `--set` changes them.
+
+    A configuration from a file is read again with its own overrides and these, so that interpolations follow; one that
+    was changed in memory since is changed where it is.
+
+    Raises:
+        ConfigError: as `load_config` does.
+    """
+    assignments = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    if config.source is not None and config.source.is_file():
+        as_read = load_config(config.source, config.overrides)
+        if as_read.model_dump() == config.model_dump():
+            return load_config(config.source, [*config.overrides, *assignments])
+    content = config.model_dump(exclude_none=True)
+    for assignment in assignments:
+        apply_override(content, assignment)
+    return make_config(content, file=config.source)
 
 
 def dump_config(config: Config) -> str:

@@ -31,11 +31,13 @@ class Source:
         file: that was read.
         origins: key path -> words on where its value stands, empty for `file` itself.
         note: on the file as a whole.
+        overrides: `key.path=value` changes made to it.
     """
 
     file: Path | None = None
     origins: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    overrides: tuple[str, ...] = ()
 
     def locate(self, error: ConfigError) -> ConfigError:
         """Returns the error with the file named, and where the value at its key path was inherited or set."""
@@ -123,6 +125,28 @@ class EvaluationSection(BaseModel):
         return self.stride
 
 
+class StudySection(BaseModel):
+    """What `evenseg compare` does with the configuration; its options take precedence.
+
+    Attributes:
+        seeds: of the runs of every loss.
+        grid: key path of this configuration -> the values to try; every combination is run.
+        storage: Optuna's: a database URL or the path of a journal file; a journal in the study folder by default.
+        workers: processes that train at the same time.
+        prune: stop runs that lag behind the others.
+        evaluate: splits to measure the best weights of every run on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: tuple[int, ...] | None = None
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    storage: str | None = None
+    workers: int = Field(default=1, gt=0)
+    prune: bool = False
+    evaluate: tuple[Literal["val", "test"], ...] = ()
+
+
 class Config(BaseModel):
     """One experiment. Exactly one of `loss` (one section) and `losses` (name -> section, for compare) is given.
 
@@ -155,6 +179,7 @@ class Config(BaseModel):
     on_unreadable: Literal["stop", "skip"] = "stop"
     evaluation: EvaluationSection = EvaluationSection()
     output: str | None = None
+    study: StudySection | None = None
 
     _source: Source = PrivateAttr(default_factory=Source)
 
@@ -197,6 +222,11 @@ class Config(BaseModel):
     def locate(self, error: ConfigError) -> ConfigError:
         """Returns the error with the file named, and where the value was inherited or set."""
         return self._source.locate(error)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The `key.path=value` changes that were made to the file."""
+        return self._source.overrides
 
     @property
     def evaluate_every(self) -> int:

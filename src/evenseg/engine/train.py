@@ -11,6 +11,7 @@ from evenseg.data import EvaluationSamples, TrainingSamples
 from evenseg.engine.checkpoints import latest_checkpoint, list_checkpoints, step_of
 from evenseg.engine.files import naming_full_disks, write_json
 from evenseg.engine.identity import Identity
+from evenseg.engine.lock import run_lock
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.overlays import write_overlays
 from evenseg.engine.progress import StepProgress
@@ -33,6 +34,7 @@ def train(config: Config, output: str | Path, *, overwrite: bool = False, title:
 
     Raises:
         ConfigError: the configuration or the data cannot be used.
+        RunBusyError: another process is training into `output`.
         ValueError: `output` is taken, or the loss stopped being finite.
     """
     if config.loss is None:
@@ -72,8 +74,30 @@ def run(
     overwrite: bool = False,
     title: str | None = None,
     going_on: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Path:
-    """Trains a resolved experiment; see `train`, and with `going_on` see `resume`."""
+    """Trains a resolved experiment; see `train`, and with `going_on` see `resume`.
+
+    Args:
+        experiment: checked, with one `loss`.
+        path: the run folder; its lock is held meanwhile.
+        overwrite: replace a finished run.
+        title: shown beside the progress bar.
+        going_on: from the newest checkpoint in the folder.
+        callbacks: further Lightning callbacks, called after the one that records the metrics.
+    """
+    with run_lock(path, tidy=True):
+        return _run(experiment, path, overwrite, title, going_on, callbacks)
+
+
+def _run(
+    experiment: Experiment,
+    path: Path,
+    overwrite: bool,
+    title: str | None,
+    going_on: bool,
+    callbacks: Sequence[Any],
+) -> Path:
     config, classes = experiment.config, experiment.classes
     assert config.loss is not None
     name = loss_name(config)
@@ -132,7 +156,7 @@ def run(
                     config,
                     max_steps=config.iters,
                     val_check_interval=eval_interval,
-                    callbacks=[recorder, unreadable],
+                    callbacks=[recorder, unreadable, *callbacks],
                 )
                 trainer.fit(
                     module,

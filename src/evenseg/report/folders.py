@@ -117,6 +117,7 @@ def read_study(folder: str | Path) -> Study:
     seeds = _list(data, "seeds", int, file)
     classes = _list(data, "classes", str, file)
     metric = _field(data, "metric", str, file)
+    data.setdefault("unfinished", [])
     if metric not in SCORES:
         raise ValueError(f"{file}: metric is {metric!r}; allowed: " + ", ".join(map(repr, SCORES)))
     for key, values in (("losses", losses), ("seeds", seeds)):
@@ -125,13 +126,18 @@ def read_study(folder: str | Path) -> Study:
     for loss in losses:
         if loss in ("", ".", "..") or Path(loss).name != loss:
             raise ValueError(f"{file}: loss name {loss!r} is no folder name; allowed: a name without slashes")
+    unfinished = {
+        (_field(row, "loss", str, file), _field(row, "seed", int, file)): _field(row, "reason", str, file)
+        for row in _list(data, "unfinished", dict, file)
+    }
     runs: dict[tuple[str, int], Run] = {}
     missing = []
     for loss in losses:
         for seed in seeds:
             run_folder = folder / "runs" / loss / f"seed-{seed}"
             if not (run_folder / "summary.json").is_file():
-                missing.append(Missing(loss, seed, _why_missing(run_folder)))
+                reason = unfinished.get((loss, seed)) or _why_missing(run_folder)
+                missing.append(Missing(loss, seed, reason))
                 continue
             run = read_run(run_folder)
             if run.classes != tuple(classes):

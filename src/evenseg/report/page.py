@@ -126,7 +126,7 @@ def _write(template: str, context: Mapping[str, Any], path: Path) -> Path:
     environment.globals.update(number=wording.number, counted=wording.counted)
     page = environment.get_template(template).render(**context, version=__version__, plotly_js=figures.plotly_js())
     # a reader never sees half a page, also when this process is stopped
-    partial = path.with_name(path.name + ".part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, path)
     return path

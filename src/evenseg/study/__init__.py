@@ -1,5 +1,6 @@
 """Studies: many runs on one configuration."""
 
-from evenseg.study.compare import compare, config_of, run_folder
+from evenseg.study.compare import compare, failures
+from evenseg.study.plan import config_of, run_folder
 
-__all__ = ["compare", "config_of", "run_folder"]
+__all__ = ["compare", "config_of", "failures", "run_folder"]

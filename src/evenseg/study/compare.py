@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import multiprocessing
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from evenseg.config import Config, ConfigError, load_config
-from evenseg.engine import is_finished, is_resumable, resolve, run
-from evenseg.engine.run_folder import check_free, write_json
+from evenseg.config import Config, ConfigError, StudySection, dump_config
+from evenseg.engine import is_finished, is_resumable
+from evenseg.engine.run_folder import check_free
+from evenseg.study.plan import make_plan, make_variants
+from evenseg.study.queue import JOURNAL, Queue, study_name
 
 
 def compare(
@@ -17,20 +23,34 @@ def compare(
     seeds: Sequence[int],
     output: str | Path,
     *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    storage: str | None = None,
+    workers: int | None = None,
+    prune: bool | None = None,
+    evaluate: Sequence[str] | None = None,
     overwrite: bool = False,
+    retry_failed: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Trains every named loss with every seed and writes the report.
+    """Trains every named loss with every seed (and every combination of the grid) and writes the report.
 
-    Runs of one seed see the same samples in the same order and start from the same weights, whatever the loss. Finished
-    runs of the same configuration are kept and broken-off ones go on from their checkpoints, so a broken-off study goes on
-    where it stopped.
+    Runs of one seed see the same samples in the same order and start from the same weights, whatever the loss. The runs
+    are Optuna trials: any number of processes and machines that are given the same study folder and storage share the
+    work, no run is trained twice, and a study that was broken off goes on. Finished runs of the same configuration are
+    kept, a killed one goes on from its last checkpoint, one that failed stays in the report with its reason.
 
     Args:
-        config: with `losses`; the first is the baseline.
+        config: with `losses` (the first is the baseline), or with one `loss` and a grid. What is not given below is
+            taken from its `study` section.
         seeds: of the runs.
         output: the study folder.
+        grid: key path of the configuration -> the values to try, such as {"optimizer.lr": [0.01, 0.02]}.
+        storage: a database URL or the path of a journal file; a journal in the study folder by default.
+        workers: processes that train at the same time on this machine.
+        prune: stop runs that lag far behind; never the baseline's.
+        evaluate: splits ("val", "test") to measure the best weights of every run on.
         overwrite: train finished runs again.
+        retry_failed: train failed runs again.
         say: takes one line about each run.
 
     Returns:
@@ -38,9 +58,17 @@ def compare(
 
     Raises:
         ConfigError: the configuration or the data cannot be used; nothing is written then.
-        ValueError: seeds that cannot be used, or a finished run of another configuration in the folder.
+        ValueError: seeds or a storage that cannot be used, or a finished run of another configuration in the folder.
     """
-    if config.losses is None:
+    from evenseg.study.worker import Experiments, Job, check_same, work
+
+    section = config.study or StudySection()
+    grid = dict(section.grid if grid is None else grid)
+    workers = section.workers if workers is None else workers
+    prune = section.prune if prune is None else prune
+    splits = section.evaluate if evaluate is None else tuple(evaluate)
+    storage = storage or section.storage
+    if config.losses is None and not grid:
         raise ConfigError(
             "compare needs `losses`, a mapping of name to loss section, where this file has one `loss`",
             key_path="loss",
@@ -49,62 +77,69 @@ def compare(
     seeds = list(seeds)
     if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different whole numbers from 0 on, at least one, got {seeds}")
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if "test" in splits and config.test_dataset is None:
+        raise ConfigError("the test split is to be evaluated, but there is none", key_path="test_dataset", file=config.source)
     study = Path(output)
-    # `runs` alone comes from single runs trained for this study
-    strange = {entry.name for entry in study.iterdir()} - {"runs"} if study.exists() else set()
-    if strange and not (study / "study.json").is_file():
-        raise ValueError(f"{study} exists and is no study folder; choose another --output")
-    plan = [
-        (name, seed, run_folder(study, name, seed), config_of(config, name, seed))
-        for seed in seeds
-        for name in config.losses
-    ]
-    for _, _, folder, one in plan:
-        if not overwrite and (is_finished(folder) or is_resumable(folder)):
-            _check_same(folder, one)
+    _check_folder(study)
+    variants = make_variants(config, grid)
+    plan = make_plan(variants, seeds, study)
+    for one in plan:
+        if not overwrite and (is_finished(one.folder) or is_resumable(one.folder)):
+            check_same(one)
         else:
-            check_free(folder, overwrite=overwrite)
-    experiment = resolve(config)
-    study.mkdir(parents=True, exist_ok=True)
-    facts = {
-        "losses": list(config.losses),
+            check_free(one.folder, overwrite=overwrite)
+    experiments = Experiments()
+    classes = {tuple(experiments.of(variant).classes.names) for variant in variants}
+    if len(classes) > 1:
+        raise ConfigError("the values of the grid lead to data sets of different classes", key_path="study.grid")
+    facts: dict[str, Any] = {
+        "losses": [variant.name for variant in variants],
+        "settings": {variant.name: dict(variant.settings) for variant in variants},
         "seeds": seeds,
-        "classes": list(experiment.classes.names),
+        "classes": list(classes.pop()),
         "metric": "miou",
         "device": device_name(config),
     }
-    write_json(study / "study.json", facts | {"seconds": 0.0})
-    _write_config(study, config)
-    for number, (name, seed, folder, one) in enumerate(plan, start=1):
-        title = f"[{number}/{len(plan)}] {name}, seed {seed}"
-        if not overwrite and is_finished(folder):
-            say(f"{title}: finished before, kept")
-        else:
-            going_on = not overwrite and is_resumable(folder)
-            run(replace(experiment, config=one), folder, overwrite=overwrite, title=title, going_on=going_on)
-        write_json(study / "study.json", facts | {"seconds": _seconds([folder for _, _, folder, _ in plan])})
+    study.mkdir(parents=True, exist_ok=True)
+    with _setup_lock(study):
+        folder_id = str(_read_facts(study).get("id") or secrets.token_hex(8))
+        facts["id"] = folder_id
+        job = Job(
+            study=study,
+            variants=variants,
+            seeds=seeds,
+            plan=plan,
+            storage=storage or str(study / JOURNAL),
+            name=study_name(study, [variant.config.model_dump() for variant in variants]),
+            folder_id=folder_id,
+            grid=grid,
+            prune=prune,
+            splits=splits,
+        )
+        _write_facts(study, facts | {"seconds": 0.0, "unfinished": []})
+        (study / "config.yaml").write_text(dump_config(config.model_copy(update={"output": None})), encoding="utf-8")
+        queue = job.queue()
+        queue.reap()
+        again = [state for state, asked in (("failed", retry_failed), ("pruned", not prune)) if asked]
+        queue.fill(again=again, overwrite=overwrite)
+    _say_what_is_done(job, queue, say)
+
+    def after_each(queue: Queue) -> None:
+        _write_facts(study, facts | _progress(job, queue))
+
+    after_each(queue)
+    if workers > 1:
+        _work_in_processes(job, facts, workers, say)
+    # what worker processes that died left behind, or everything where there is one worker
+    work(job, queue, experiments, say, after_each)
+    after_each(queue)
+    for reason in queue.busy.values():
+        say(f"left to others: {reason.partition(';')[0]}")
     from evenseg.report import write_study_report
 
     return write_study_report(study)
-
-
-def run_folder(study: Path, name: str, seed: int) -> Path:
-    """Returns where the run of one loss and seed lies in a study folder."""
-    return study / "runs" / name / f"seed-{seed}"
-
-
-def config_of(config: Config, name: str, seed: int) -> Config:
-    """Returns the configuration of one run: the loss chosen by name, the seed set.
-
-    Raises:
-        ConfigError: no such name.
-    """
-    from evenseg.config import unknown_name
-
-    losses = config.losses or {}
-    if name not in losses:
-        raise ConfigError(unknown_name("loss", name, losses), key_path="losses", file=config.source)
-    return config.model_copy(update={"name": name, "loss": losses[name], "losses": None, "seed": seed})
 
 
 def device_name(config: Config) -> str:
@@ -119,27 +154,118 @@ def device_name(config: Config) -> str:
     return f"{facts['cpu']}, {facts['threads']} threads"
 
 
-def _seconds(folders: Sequence[Path]) -> float:
-    """Returns the training time of the finished runs among `folders`, whenever they were made."""
-    summaries = [json.loads((folder / "summary.json").read_text("utf-8")) for folder in folders if is_finished(folder)]
-    return round(sum(float(summary["seconds"]) for summary in summaries), 3)
+def failures(study: str | Path) -> list[str]:
+    """Returns one line for every run of a study that failed."""
+    unfinished = _read_facts(Path(study)).get("unfinished", [])
+    return [f"{run['loss']}, seed {run['seed']}: {run['reason']}" for run in unfinished if run["state"] == "failed"]
 
 
-def _check_same(folder: Path, config: Config) -> None:
-    """Raises ValueError when a run in the way was made from another configuration."""
-    told_apart = {"output": None, "num_workers": 0, "device": "auto", "checkpoint_interval": None, "keep_checkpoints": 2}
-    before = load_config(folder / "config.yaml").model_copy(update=told_apart).model_dump()
-    now = config.model_copy(update=told_apart).model_dump()
-    changed = [key for key in now if now[key] != before[key]]
-    if changed:
-        raise ValueError(
-            f"{folder} holds a run of another configuration (differs in {', '.join(changed)}); "
-            "choose another --output or pass --overwrite"
+def _check_folder(study: Path) -> None:
+    if study.exists() and not study.is_dir():
+        raise ValueError(f"{study} is a file; choose another --output")
+    # `runs` alone comes from single runs trained for this study
+    found = {entry.name for entry in study.iterdir() if not entry.name.startswith(".")} if study.exists() else set()
+    if found - {"runs"} and not (study / "study.json").is_file():
+        raise ValueError(f"{study} exists and is no study folder; choose another --output")
+
+
+def _say_what_is_done(job: Any, queue: Queue, say: Callable[[str], None]) -> None:
+    states = queue.states()
+    for one in job.plan:
+        if states[one.key].state == "finished" and is_finished(one.folder):
+            say(f"{job.title(one)}: finished before, kept")
+        elif states[one.key].state in ("failed", "pruned"):
+            retry = "--retry-failed trains it again" if states[one.key].state == "failed" else "without --prune it is trained"
+            say(f"{job.title(one)}: {states[one.key].state} before ({retry}): {states[one.key].reason}")
+
+
+def _work_in_processes(job: Any, facts: Mapping[str, Any], workers: int, say: Callable[[str], None]) -> None:
+    """Lets worker processes take runs until none is left."""
+    # forked processes beside a running OpenMP pool hang
+    context = multiprocessing.get_context("spawn")
+    processes = []
+    gpus = _visible_gpus()
+    for number in range(min(workers, len(job.plan))):
+        # read by CUDA when the worker starts; the parent has its own by now
+        kept = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if len(gpus) > 1:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        process = context.Process(target=_worker_process, args=(job, dict(facts), number + 1, workers))
+        process.start()
+        if len(gpus) > 1:
+            if kept is None:
+                del os.environ["CUDA_VISIBLE_DEVICES"]
+            else:
+                os.environ["CUDA_VISIBLE_DEVICES"] = kept
+        processes.append(process)
+    for number, process in enumerate(processes, start=1):
+        process.join()
+        if process.exitcode:
+            say(f"worker {number} ended with exit code {process.exitcode}")
+
+
+def _worker_process(job: Any, facts: Mapping[str, Any], number: int, workers: int) -> None:
+    import torch
+
+    from evenseg.study.worker import Experiments, work
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    try:
+        work(
+            job,
+            job.queue(),
+            Experiments(),
+            lambda line: print(f"worker {number}: {line}", file=sys.stderr, flush=True),
+            lambda queue: _write_facts(job.study, dict(facts) | _progress(job, queue)),
         )
+    except KeyboardInterrupt:
+        # the parent got it too and reports it
+        sys.exit(130)
 
 
-def _write_config(study: Path, config: Config) -> None:
-    from evenseg.config import dump_config
+def _visible_gpus() -> list[str]:
+    import torch
 
-    text = dump_config(config.model_copy(update={"output": None}))
-    (study / "config.yaml").write_text(text, encoding="utf-8")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def _progress(job: Any, queue: Queue) -> dict[str, Any]:
+    """Returns what study.json says about the runs: the training time of the finished ones, and what the others lack."""
+    from evenseg.study.worker import why_not_finished
+
+    states = queue.states()
+    seconds, unfinished = 0.0, []
+    for one in job.plan:
+        if is_finished(one.folder) and states[one.key].state != "failed":
+            seconds += float(json.loads((one.folder / "summary.json").read_text("utf-8"))["seconds"])
+        elif states[one.key].state != "finished":
+            state = states[one.key]
+            row = {"loss": one.variant.name, "seed": one.seed, "state": state.state, "reason": why_not_finished(state)}
+            unfinished.append(row)
+    return {"seconds": round(seconds, 3), "unfinished": unfinished}
+
+
+def _setup_lock(study: Path) -> Any:
+    from filelock import FileLock
+
+    return FileLock(study / ".study.lock", timeout=60)
+
+
+def _read_facts(study: Path) -> dict[str, Any]:
+    file = study / "study.json"
+    if not file.is_file():
+        return {}
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{file}: not valid JSON ({error})") from error
+
+
+def _write_facts(study: Path, facts: Mapping[str, Any]) -> None:
+    # several processes write it: a reader must never see half of one
+    partial = study / f".study.json.{os.getpid()}"
+    partial.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, study / "study.json")
