@@ -24,10 +24,12 @@ def test_is_frozen(tiny):
 
 def test_dump_and_load_give_the_same_configuration(tiny, tiny_study, tmp_path):
     tiny["train_dataset"]["label_map"] = {255: 1, "*": "ignore"}
+    tiny["model"]["weights_backbone"] = None
     for mapping in (dict(tiny, loss=tiny_study["losses"]["CE"], losses=None), tiny_study):
         file = tmp_path / "again.yml"
         file.write_text(dump_config(make_config(mapping)), encoding="utf-8")
         assert load_config(file).model_dump() == make_config(mapping).model_dump()
+        assert load_config(file).model.keywords["weights_backbone"] is None
 
 
 def test_numbers_without_a_point_are_numbers(tiny, write_yaml):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -95,6 +96,21 @@ def test_an_encoder_from_a_file_is_not_needed_for_an_evaluation(tiny, tmp_path):
     file.unlink()
     assert evaluate(folder)["images"] == 3
     with pytest.raises(ConfigError, match=r"^model: there is no file .*encoder.pth"):
+        resolve(make_config(tiny))
+
+
+def test_torchvisions_network_is_measured_without_the_network(tiny, tmp_path, monkeypatch):
+    def offline(*args, **keywords):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "urlopen", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    network = "torchvision.models.segmentation.lraspp_mobilenet_v3_large"
+    tiny |= {"model": {"type": network, "weights_backbone": None}, "iters": 1}
+    folder = train(make_config(tiny), tmp_path / "run")
+    assert evaluate(folder)["images"] == 3
+    tiny["model"] = {"type": network}
+    with pytest.raises(ConfigError, match=r"^model: <urlopen error Name or service not known>"):
         resolve(make_config(tiny))
 
 

@@ -1,10 +1,15 @@
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from evenseg.models import MODELS, SMP, ENet, LightUNet, OCRNet, OwnModel, TransformersSegformer, architectures, more_parameters
+
+PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 
 
 def smp_with(arch):
@@ -52,15 +57,28 @@ def test_any_size_and_any_number_of_channels(name):
         torch.testing.assert_close(output, larger[:, :, :61, :50])
 
 
-# the encoder of PSPNet has stages that it does not use
-@pytest.mark.parametrize("name", [name for name in MAKE if name not in ("SMP PSPNet", "SMP DPT")])
+@pytest.mark.parametrize("name", MAKE)
 def test_every_weight_learns(name):
     torch.manual_seed(0)
     model = MAKE[name]()
     outputs = model(torch.randn(2, 3, 37, 51))
     assert {output.shape for output in outputs} == {(2, 3, 37, 51)}
     sum(output.square().mean() for output in outputs).backward()
-    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "keywords", "idle"),
+    [
+        ("PSPNet", {}, ("encoder.layer3.", "encoder.layer4.")),
+        ("Unet", {"encoder_depth": 4, "decoder_channels": [64, 32, 16, 8]}, ("encoder.layer4.",)),
+        ("Unet", {}, ()),
+    ],
+)
+def test_parts_that_an_architecture_does_not_use_are_not_trained(arch, keywords, idle):
+    model = SMP(2, arch, encoder_name="resnet18", **keywords)
+    for name, parameter in model.network.named_parameters():
+        assert parameter.requires_grad is not name.startswith(idle or ("-",)), name
 
 
 class Small(nn.Module):
@@ -95,6 +113,28 @@ def test_torchvisions_models_fit_as_they_are():
     with torch.no_grad():
         (logits,) = model(torch.randn(1, 3, 61, 50))
     assert logits.shape == (1, 3, 61, 50)
+
+
+DOCUMENTED = re.findall(r"^\| `(\{type: .*\})` \| ([\d.]+) M \| (\d) \| (\d+) \|$", PAGE, re.M)
+
+
+def test_the_page_lists_every_model():
+    listed = [yaml.safe_load(section) for section, *_ in DOCUMENTED]
+    assert {section["type"] for section in listed} == set(MODELS)
+    assert {section["arch"] for section in listed if section["type"] == "SMP"} == set(architectures())
+
+
+@pytest.mark.parametrize(("section", "millions", "outputs", "stride"), DOCUMENTED)
+def test_the_page_says_what_is_built(section, millions, outputs, stride):
+    keywords = yaml.safe_load(section)
+    name = keywords.pop("type")
+    if name == "TransformersSegformer":
+        pytest.importorskip("transformers", reason="transformers is not installed")
+    # without memory, where the encoder can be built so
+    with torch.device("cpu" if "mit_" in section else "meta"):
+        model = MODELS[name](19, **keywords)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert (f"{trained / 1e6:.2f}", model.num_outputs, model.stride) == (millions, int(outputs), int(stride))
 
 
 def test_enet_size_is_the_papers():

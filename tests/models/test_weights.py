@@ -204,9 +204,12 @@ def test_weights_that_do_not_belong_to_the_network():
 
 
 def test_evaluation_needs_no_pretrained_weights():
+    from torchvision.models.segmentation import fcn_resnet50
+
     section = {"pretrained": "imagenet", "encoder_weights": "imagenet", "dropout": 0.2}
-    assert without_pretrained(section) == {"pretrained": "none", "encoder_weights": "none", "dropout": 0.2}
+    assert without_pretrained(SMP, section) == {"pretrained": "none", "encoder_weights": "none", "dropout": 0.2}
     assert isinstance(SMP(2, encoder_name="resnet18", pretrained="none", encoder_weights="none"), nn.Module)
+    assert without_pretrained(fcn_resnet50, {"aux_loss": True}) == {"aux_loss": True, "weights": None, "weights_backbone": None}
 
 
 def test_segformer_of_transformers_loads_a_folder_with_other_classes(tmp_path):

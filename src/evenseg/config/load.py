@@ -97,7 +97,9 @@ def dump_config(config: Config) -> str:
     """Returns the configuration as YAML that `load_config` reads back to an equal Config; it begins with our version."""
     from omegaconf import OmegaConf
 
-    return f"{_HEADER}{__version__}\n" + OmegaConf.to_yaml(OmegaConf.create(config.model_dump(exclude_none=True)))
+    # a null inside a section is a value of its own, such as `weights_backbone: null`
+    content = {key: value for key, value in config.model_dump().items() if value is not None}
+    return f"{_HEADER}{__version__}\n" + OmegaConf.to_yaml(OmegaConf.create(content))
 
 
 def _version_note(file: Path) -> str:

@@ -232,7 +232,7 @@ def build_model(config: Config, classes: Classes, *, pretrained: bool = True) ->
     if "in_channels" in parameters:
         channels = keywords.setdefault("in_channels", channels)
     with _as_config_error("model"):
-        model: nn.Module = kind(**keywords if pretrained else without_pretrained(keywords))
+        model: nn.Module = kind(**keywords if pretrained else without_pretrained(kind, keywords))
         return model if ours else OwnModel(model, channels)
 
 
@@ -287,7 +287,7 @@ def _as_config_error(key_path: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         own = getattr(error, "key_path", None)
         message = " ".join(str(error).split())
         if own:
@@ -358,8 +358,8 @@ def _check_channels(config: Config, train: Data, val: Data) -> None:
 
 def _check_first_weights(config: Config, classes: Classes, model: nn.Module) -> None:
     """Loads the weights that a run is to start from, into `model` where no network has to be built for it."""
-    _, keywords = _check_model(config)
-    if without_pretrained(keywords) != keywords:
+    kind, keywords = _check_model(config)
+    if without_pretrained(kind, keywords) != keywords:
         model = build_model(config, classes)
     load_init_weights(config, model)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,17 @@ def load_trunk(trunk: nn.Module, file: Path, in_channels: int) -> None:
         )
 
 
-def without_pretrained(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a model's keywords for a network whose weights are loaded afterwards anyway."""
-    return {name: NONE if name in ("pretrained", "encoder_weights") else value for name, value in keywords.items()}
+def without_pretrained(kind: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keywords of a model for a network whose weights are loaded afterwards anyway.
+
+    Args:
+        kind: what builds the network; torchvision's builders fetch weights unless told not to.
+        keywords: for it.
+    """
+    changed = {name: NONE if name in ("pretrained", "encoder_weights") else value for name, value in keywords.items()}
+    if kind.__module__.partition(".")[0] == "torchvision":
+        changed |= {name: None for name in ("weights", "weights_backbone") if name in inspect.signature(kind).parameters}
+    return changed
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any, get_type_hints
 
+import torch
 from torch import Tensor, nn
 
 from evenseg._names import unknown_name
@@ -18,6 +20,8 @@ from evenseg.models.pretrained import NONE, load_trunk, weights_file, weights_to
 _OWN = {"classes", "activation", "aux_params", "in_channels", "kwargs"}
 # PAN pools the features of stride 16 to an eighth of their size
 _STRIDES = {"PAN": 128}
+# built with parts that they do not use; any architecture is with another encoder_depth than its own
+_WITH_IDLE_PARTS = ("PSPNet", "DPT")
 
 
 class SMP(nn.Module):
@@ -78,10 +82,21 @@ class SMP(nn.Module):
             load_trunk(encoder_module, file, in_channels)
         # some architectures (UPerNet on a convolutional encoder, say) ask for 32 at any output stride
         self.stride = _STRIDES.get(arch, max(32, int(getattr(encoder_module, "output_stride", 32))))
+        if arch in _WITH_IDLE_PARTS or "encoder_depth" in keywords:
+            _freeze_idle(self.network, in_channels, 2 * self.stride)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
         return [self.network(pad_to_multiple(image, self.stride))[..., :height, :width]]
+
+
+def _freeze_idle(network: nn.Module, in_channels: int, size: int) -> None:
+    """Takes parameters that have no part in the output out of training: data parallelism would wait for their gradients."""
+    # on a device without memory: which gradients there are is all that is asked
+    copy = deepcopy(network).to("meta")
+    copy(torch.empty(2, in_channels, size, size, device="meta")).sum().backward()
+    for parameter, other in zip(network.parameters(), copy.parameters(), strict=True):
+        parameter.requires_grad_(other.grad is not None)
 
 
 def _check_encoder(name: str) -> None:
