@@ -36,8 +36,8 @@ def test_train_then_evaluate(tiny, write_yaml, tmp_path):
     assert result.exit_code == 0, result.output
     assert "ground" in result.stdout
     assert "road" in result.stdout
-    assert result.stdout.splitlines()[-1] == str(tmp_path / "run" / "evaluation.json")
-    row = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "run" / "evaluation" / "val.html")
+    row = json.loads((tmp_path / "run" / "evaluation" / "val.json").read_text())
     assert f"{100 * row['iou'][0]:.2f}" in result.stdout
 
 

@@ -111,8 +111,8 @@ def test_plain_scores_are_the_logits_and_their_probabilities_the_softmax():
 def test_outputs_are_shown_once_for_each_window():
     seen = []
     predictor = Predictor(Pointwise(), section(window=(8, 8), stride=(8, 8), scales=(0.5, 1), flip=True, batch_size=2))
-    predictor.scores(image(8, 24), lambda outputs, top, left: seen.append((tuple(outputs[0].shape), top, left)))
-    assert seen == [((1, 3, 8, 8), 0, left) for left in (0, 8, 16)]
+    predictor.scores(image(8, 24), lambda outputs, *place: seen.append((tuple(outputs[0].shape), *place)))
+    assert seen == [((1, 3, 8, 8), 0, left, 8, 8) for left in (0, 8, 16)]
 
 
 def test_main_output_of_what_models_return():

@@ -114,7 +114,7 @@ def test_evaluate_repeats_the_best_row(run, capfd):
     confusion = np.array(row["confusion"])
     assert confusion.sum() == 3 * 32 * 32
     assert row["recall"][0] == pytest.approx(confusion[0, 0] / confusion[0].sum())
-    assert json.loads((run / "evaluation.json").read_text()) == row
+    assert json.loads((run / "evaluation" / "val.json").read_text()) == row
     assert "Lightning" not in capfd.readouterr().out
 
 

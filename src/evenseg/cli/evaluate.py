@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from evenseg.cli.errors import one_line_errors
+from evenseg.cli.inference import BlendOption, Flip, RunArgument, Scales, Stride, Window, as_overrides
 from evenseg.cli.options import Debug, Overrides
 
 
@@ -19,40 +20,60 @@ class Split(str, Enum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run: Annotated[Path, RunArgument],
     split: Annotated[Split, typer.Option(help="Which data set of the run's configuration.")] = Split.val,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="ROOT", help="Where that data set lies now; short for --set SPLIT_dataset.root."
+        ),
+    ] = None,
+    window: Window = None,
+    stride: Stride = None,
+    blend: BlendOption = None,
+    scales: Scales = None,
+    flip: Flip = None,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Measure the best weights of a run per class; writes RUN/evaluation.json."""
+    """Measure the best weights of a run: scores per class, boundaries, calibration; the path of the page is printed last.
+
+    Writes RUN/evaluation/SPLIT.json, .csv (classes), _images.csv and .html. How images are seen (windows, scales, flip) comes
+    from the run's `evaluation` section unless given here.
+    """
     with one_line_errors(debug):
         from evenseg import engine
 
-        _print_table(engine.evaluate(run, split.value, overrides or []))
-        typer.echo(str(run / "evaluation.json"))
+        changes = [] if data is None else [f"{split.value}_dataset.root={data}"]
+        changes += as_overrides(window, stride, blend, scales, flip)
+        row = engine.evaluate(run, split.value, [*(overrides or []), *changes])
+        _print_table(row)
+        typer.echo(str(run / "evaluation" / f"{split.value}.html"))
 
 
 def _print_table(row: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{row['split']}, {row['images']} images, {row['checkpoint']}", caption="per cent")
+    from evenseg.report.evaluation import CLASS_COLUMNS, percent, seen_how
+
+    settings = seen_how(row["settings"])
+    table = Table(
+        title=f"{row['split']}, {row['images']} images, {settings}", caption="per cent; recall = class accuracy"
+    )
     table.add_column("class")
-    columns = {"IoU": "iou", "Dice": "dice", "precision": "precision", "recall": "recall"}
-    for heading in columns:
+    for heading in CLASS_COLUMNS.values():
         table.add_column(heading, justify="right")
     for index, name in enumerate(row["classes"]):
-        table.add_row(name, *[_percent(row[key][index]) for key in columns.values()])
+        table.add_row(name, *[percent(row[key][index], "absent") for key in CLASS_COLUMNS])
     table.add_section()
-    table.add_row("mean", _percent(row["miou"]), _percent(row["mean_dice"]), "", _percent(row["mean_accuracy"]))
+    means = ("miou", "mean_dice", None, "mean_accuracy", "mean_boundary_f1", "mean_boundary_iou")
+    table.add_row("mean", *["" if key is None else percent(row[key]) for key in means])
     console = Console()
     console.print(table)
     console.print(
-        f"mean IoU per image {_percent(row['per_image_miou'])}, pixel accuracy {_percent(row['accuracy'])}, "
-        f"frequency-weighted IoU {_percent(row['frequency_weighted_iou'])}",
+        f"mean IoU per image {percent(row['per_image_miou'])}, pixel accuracy {percent(row['accuracy'])}, "
+        f"frequency-weighted IoU {percent(row['frequency_weighted_iou'])}, "
+        f"expected calibration error {percent(row['calibration']['ece'])}",
         highlight=False,
     )
-
-
-def _percent(value: float | None) -> str:
-    return "absent" if value is None else f"{100 * value:.2f}"

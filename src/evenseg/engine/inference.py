@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from evenseg.config import EvaluationSection
 
-# called with the outputs for one window, as the model returned them, and where the window begins: (outputs, top, left)
-OnOutputs = Callable[[Any, int, int], None]
+# called with the outputs for one window, as the model returned them, and its place: (outputs, top, left, height, width)
+OnOutputs = Callable[[Any, int, int, int, int], None]
 
 
 class Predictor:
@@ -50,7 +50,7 @@ class Predictor:
         if self.plain:
             outputs = self._call(image_NCHW)
             if on_outputs is not None:
-                on_outputs(outputs, 0, 0)
+                on_outputs(outputs, 0, 0, *size)
             return _resized(main_output(outputs).float(), size)
         images = []
         for image_CHW in image_NCHW:
@@ -130,7 +130,7 @@ class Predictor:
                 outputs = self._call(view)
                 if on_outputs is not None and scale == 1 and not mirrored:
                     for place, left in enumerate(lefts):
-                        on_outputs(_one_of(outputs, place), top, left)
+                        on_outputs(_one_of(outputs, place), top, left, *size)
                 logits = main_output(outputs).float()
                 probs = _resized(logits.flip(-1) if mirrored else logits, size).softmax(1)
                 total = probs if total is None else total.add_(probs)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 
 import lightning  # isort: skip
 
-from evenseg import metrics
 from evenseg.data import Classes, Sample
 from evenseg.engine.distributed import buffers_of_the_first, each_for_itself, gather, seed_step
 from evenseg.engine.identity import Identity
+from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.optim import Schedule
 from evenseg.engine.scores import score_row
 from evenseg.engine.weights import check_weights
@@ -37,6 +36,7 @@ class SegmentationModule(lightning.LightningModule):
         iters: steps of the run.
         seed: of the run; what a step draws at random (dropout, say) depends on it and on the step alone.
         identity: of the run, kept in its checkpoints.
+        meter: what measures; by default whole images, without boundaries and calibration.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class SegmentationModule(lightning.LightningModule):
         iters: int = 1,
         seed: int = 0,
         identity: Identity | None = None,
+        meter: ImageMeter | None = None,
     ) -> None:
         super().__init__()
         # convolutions over few channels are faster so, on CPUs too
@@ -56,11 +57,11 @@ class SegmentationModule(lightning.LightningModule):
         self.loss, self.classes = loss, classes
         self.make_optimizer, self.schedule, self.iters = make_optimizer, schedule, iters
         self.seed, self.identity = seed, identity
-        self.matrices_NCC: Tensor | None = None
-        self._losses: list[float] = []
+        self.meter = meter or ImageMeter(classes)
+        self.images: dict[int, ImageCounts] = {}
         self._unreadable = ""
         self._alone = ExitStack()
-        self._scored: dict[int, tuple[Tensor, float | None]] = {}
+        self._measured: dict[int, ImageCounts] = {}
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         seed_step(self.seed, self.trainer.global_step, self.trainer.global_rank)
@@ -79,29 +80,18 @@ class SegmentationModule(lightning.LightningModule):
         if any(batch.unreadable):
             self._unreadable = "".join(batch.unreadable)
             return
-        outputs = self.model(batch.image.contiguous(memory_format=torch.channels_last))
-        pairs = torch.as_tensor(batch.pair).tolist()
-        for place, (pair, mask) in enumerate(zip(pairs, batch.mask, strict=True)):
-            # one by one: the means over images need every image's own numbers
-            own = [output[place : place + 1] for output in outputs]
-            matrix = metrics.confusion_matrix(
-                own[0].argmax(1), mask[None], self.classes.num_classes, ignore_index=self.classes.ignore_index
-            )
-            loss = None if self.loss is None else float(self.loss(own, mask[None]))
-            self._scored[pair] = (matrix.cpu(), loss)
+        self._measured |= self.meter.measure(self.model, batch, self.loss)
 
     def on_validation_epoch_start(self) -> None:
-        self._scored = {}
+        self._measured = {}
         buffers_of_the_first(self.model)
         self._alone.enter_context(each_for_itself(self.loss or nn.Module()))
 
     def on_validation_epoch_end(self) -> None:
         self._alone.close()
-        scored = gather(self._scored).values()
-        if not scored:
+        self.images = gather(self._measured)
+        if not self.images:
             raise ValueError(f"none of the images to evaluate can be read, the last one because {self._unreadable}")
-        self.matrices_NCC = torch.stack([matrix for matrix, _ in scored])
-        self._losses = [loss for _, loss in scored if loss is not None]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.identity is not None:
@@ -121,11 +111,10 @@ class SegmentationModule(lightning.LightningModule):
 
     def validation_row(self) -> dict[str, Any]:
         """Returns the metrics of the last validation, `loss` as the mean over images (None without a loss)."""
-        assert self.matrices_NCC is not None
-        loss = fmean(self._losses) if self._losses else None
-        if loss is not None and not math.isfinite(loss):
-            raise ValueError(f"the validation loss is {loss}: training has diverged; lower the learning rate")
-        return {"loss": loss} | score_row(self.matrices_NCC)
+        row = score_row(list(self.images.values()))
+        if row["loss"] is not None and not math.isfinite(row["loss"]):
+            raise ValueError(f"the validation loss is {row['loss']}: training has diverged; lower the learning rate")
+        return row
 
     def configure_optimizers(self) -> Any:
         assert self.make_optimizer is not None

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from evenseg import metrics
 from evenseg.data import Classes, EvaluationSamples
 from evenseg.engine.files import write_json
+from evenseg.engine.inference import Predictor
 from evenseg.engine.scores import number, numbers
 
 IGNORE_COLOR = (128, 128, 128)
 
 
-def write_overlays(folder: Path, model: nn.Module, samples: EvaluationSamples, count: int = 4) -> None:
+def write_overlays(folder: Path, predictor: Predictor, samples: EvaluationSamples, count: int = 4) -> None:
     """Writes NAME_image.png, NAME_target.png, NAME_prediction.png and NAME.json of `count` images, evenly spaced.
 
     Target and prediction are index images with the classes' colours as palette; ignored pixels stay marked in the
@@ -28,6 +27,7 @@ def write_overlays(folder: Path, model: nn.Module, samples: EvaluationSamples, c
     folder.mkdir(exist_ok=True)
     dataset = samples.dataset
     classes = dataset.classes
+    model = predictor.model
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -35,8 +35,7 @@ def write_overlays(folder: Path, model: nn.Module, samples: EvaluationSamples, c
         sample = samples[index]
         if sample.unreadable:
             continue
-        with torch.no_grad():
-            prediction = model(sample.image[None].to(device))[0].argmax(1).cpu()
+        prediction = predictor.scores(sample.image[None].to(device)).argmax(1).cpu()
         matrix = metrics.confusion_matrix(
             prediction, sample.mask[None], classes.num_classes, ignore_index=classes.ignore_index
         )

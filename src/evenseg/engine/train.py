@@ -11,7 +11,9 @@ from evenseg.data import EvaluationSamples, TrainingSamples
 from evenseg.engine.checkpoints import latest_checkpoint, list_checkpoints, step_of
 from evenseg.engine.files import naming_full_disks, write_json
 from evenseg.engine.identity import Identity
+from evenseg.engine.inference import Predictor
 from evenseg.engine.lock import run_lock
+from evenseg.engine.measure import ImageMeter
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.overlays import write_overlays
 from evenseg.engine.progress import StepProgress
@@ -117,6 +119,7 @@ def _run(
         config.iters,
         config.seed,
         Identity(config),
+        ImageMeter(classes, config.evaluation),
     )
     eval_interval = min(config.evaluate_every, config.iters)
     recorder = Recorder(
@@ -177,7 +180,7 @@ def _run(
                 raise KeyboardInterrupt from error
             raise
         load_best(model, path)
-        write_overlays(path / "overlays", model, whole_images)
+        write_overlays(path / "overlays", Predictor(model, config.evaluation), whole_images)
         summary = _summary(experiment, recorder, name, module) | {"unreadable": len(unreadable.counts)}
         write_json(path / "summary.json", summary)
     return path

@@ -52,7 +52,7 @@ def curve_figure(curves: Mapping[str, tuple[int, Curve]], y_title: str) -> str:
                 hovertemplate="%{y:.2f}",
             )
         )
-    return _finish(figure, 380, y_title)
+    return finish(figure, 380, y_title)
 
 
 def loss_figure(series: int, curves: Mapping[str, Curve]) -> str:
@@ -78,7 +78,7 @@ def loss_figure(series: int, curves: Mapping[str, Curve]) -> str:
                 hovertemplate="%{y:.4f}",
             )
         )
-    return _finish(figure, 260, "")
+    return finish(figure, 260, "")
 
 
 def term_dash(i: int) -> str:
@@ -137,7 +137,7 @@ def difference_figure(comparisons: Sequence[Comparison], metric: str) -> str:
     margin = 0.08 * (max(values) - min(values)) or 1.0
     figure.update_xaxes(zeroline=True, zerolinewidth=2, range=[min(values) - margin, max(values) + margin])
     figure.update_layout(hovermode="closest")
-    return _finish(figure, 110 + 66 * len(shown), "", f"difference, points of {metric}")
+    return finish(figure, 110 + 66 * len(shown), "", f"difference, points of {metric}")
 
 
 def _wrap(name: str, width: int = 16) -> str:
@@ -157,7 +157,8 @@ def _line(go: Any, series: int, x: Sequence[int], y: Sequence[float | None], rol
     return go.Scatter(x=list(x), y=list(y), meta={"series": series, "role": role}, **style)
 
 
-def _finish(figure: Any, height: int, y_title: str, x_title: str = "step") -> str:
+def finish(figure: Any, height: int, y_title: str, x_title: str = "step") -> str:
+    """Lay a figure out like all others and return it as JSON that is safe inside a script element."""
     figure.update_layout(
         height=height,
         showlegend=False,

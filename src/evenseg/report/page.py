@@ -68,7 +68,7 @@ def write_study_report(study_folder: str | Path) -> Path:
         "environment_note": _environment_note(study),
         "folded": _study_setup(study),
     }
-    return _write("study.html", context, study.folder / "report.html")
+    return write_page("study.html", context, study.folder / "report.html")
 
 
 def write_run_report(run_folder: str | Path) -> Path:
@@ -110,10 +110,11 @@ def write_run_report(run_folder: str | Path) -> Path:
         "panels": _panels({run.name: [run]}, first_series=1),
         "folded": [_block("Resolved config", run.config), _block("Environment", _pretty(run.environment))],
     }
-    return _write("run.html", context, run.folder / "report.html")
+    return write_page("run.html", context, run.folder / "report.html")
 
 
-def _write(template: str, context: Mapping[str, Any], path: Path) -> Path:
+def write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
+    """Fill a template of this folder and write the page, replacing an older one at once; returns its path."""
     import jinja2
 
     environment = jinja2.Environment(
