@@ -74,7 +74,7 @@ def load_run(run_folder: str | Path, overrides: Sequence[str] = ()) -> LoadedRun
     config = load_run_config(folder, overrides)
     with naming_the_file(config):
         classes = _classes(folder, config)
-        model = build_model(config, classes)
+        model = build_model(config, classes, pretrained=False)
         pipeline = build_pipeline(config.val_dataset, "val_dataset", classes)
     load_best(model, folder)
     gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
