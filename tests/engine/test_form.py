@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evenseg.config import dump_config, load_config
 from evenseg.engine import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,9 +70,13 @@ def fits(value, schema, root):
     return True
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.y*ml")), ids=lambda file: file.stem)
+RECIPES = sorted(file for file in (ROOT / "configs").rglob("*.y*ml") if file.parent.name != "_base_")
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_shipped_files_fit(schema, file):
     assert fits(yaml.safe_load(file.read_text()), schema, schema)
+    assert fits(yaml.safe_load(dump_config(load_config(file))), schema, schema)
 
 
 def test_own_parts_and_study_fit(schema, tiny_study):
