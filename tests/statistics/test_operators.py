@@ -33,13 +33,13 @@ def margin_arguments(want, channels=1, pair=False, hinge=False, per_image=False)
 @pytest.mark.parametrize("per_image", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_opcheck_softmax(per_image, weighted):
-    for want in (SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS, 0):
+    for want in (SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS, softmax.WANT_ERRORS | softmax.WANT_ABSENT, 0):
         torch.library.opcheck(softmax_sums, softmax_arguments(want, per_image, weighted))
 
 
 @pytest.mark.parametrize(("channels", "pair", "hinge"), [(1, False, False), (2, True, False), (1, False, True)])
 def test_opcheck_margin(channels, pair, hinge):
-    for want in (SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS):
+    for want in (SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS, softmax.WANT_ERRORS | softmax.WANT_ABSENT):
         torch.library.opcheck(margin_sums, margin_arguments(want, channels, pair, hinge))
         torch.library.opcheck(margin_sums, margin_arguments(want, channels, pair, hinge, per_image=True))
 
@@ -51,15 +51,15 @@ def test_opcheck_backward_operators():
     gradients = [torch.rand_like(out[i]) for i in (0, 2, 4, 6, 9)]
     tail = (ignore, num_bins, want, gammas, powers)
     torch.library.opcheck(
-        softmax_sums_backward, (*gradients, z.detach(), y, w, out[5], out[10], out[12], out[7], out[8], *tail),
+        softmax_sums_backward, (*gradients, z.detach(), y, w, out[1], out[5], out[10], out[12], out[7], out[8], *tail),
         test_utils=("test_schema", "test_faketensor"),
     )  # fmt: skip
     z, y, w, positive, labels_to, pair, hinge, ignore, per_image, num_bins, _, gammas, powers = margin_arguments(want)
     options = (positive, labels_to, pair, hinge, ignore)
     out = margin_sums(z.detach(), y, w, *options, per_image, num_bins, want, gammas, powers)
-    gradients = [torch.rand_like(out[i]) for i in (0, 2, 4, 6, 7)]
+    gradients = [torch.rand_like(out[i]) for i in (0, 2, 4, 6, 8)]
     torch.library.opcheck(
-        margin_sums_backward, (*gradients, z.detach(), y, w, out[5], out[8], out[10], *options, num_bins, want, gammas, powers),
+        margin_sums_backward, (*gradients, z.detach(), w, out[5], out[7], out[9], out[11], pair, hinge, num_bins, want, gammas, powers),
         test_utils=("test_schema", "test_faketensor"),
     )  # fmt: skip
 

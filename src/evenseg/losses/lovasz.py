@@ -13,7 +13,8 @@ from evenseg.statistics.ranking import RankedErrors
 
 
 def lovasz_from_histogram(
-    errors_GC2K: Tensor, counts_GC2K: Tensor, labels_GC: Tensor, peak_GC: Tensor, ranked: RankedErrors | None = None
+    errors_GC2K: Tensor, counts_GC2K: Tensor, labels_GC: Tensor, peak_GC: Tensor | None = None,
+    ranked: RankedErrors | None = None,
 ) -> Tensor:
     """(G, C) Lovász extension from the error histogram.
 
@@ -26,21 +27,20 @@ def lovasz_from_histogram(
         errors_GC2K: sums of the errors by side and bin, smallest errors first, float64.
         counts_GC2K: their number (or weight). Errors of exactly 0 may be left out: nothing ranks below them.
         labels_GC: G, the number (or weight) of the pixels labelled with the class.
-        peak_GC: the largest background error.
+        peak_GC: the largest background error; may be left out if classes without foreground do not count.
         ranked: errors whose exact rank is known: they get the weight of their rank instead of their bin's.
     """
     with torch.no_grad():
-        n = counts_GC2K.flip(-1)
-        after = n.cumsum(-1)
-        b1, f1 = after[:, :, 0], after[:, :, 1]
-        G = labels_GC[..., None].to(n.dtype)
-        left, entered = G + b1, G + b1 - n[:, :, 0]
-        both = (entered * left).clamp_(min=1e-300)
-        weight_bg = (G - f1 + n[:, :, 1] / 2) / both
-        weight_fg = (entered + left).div_(2).div_(both)
-        weight = torch.stack([weight_bg, weight_fg], 2).flip(-1)
-        present = G[..., 0] > 0
-        weight = torch.where(present[..., None, None], weight, 0.0)
+        upto = counts_GC2K.cumsum(-1)
+        above = upto[..., -1:] - upto  # (B0, F0); turned into the weights in place, for these tensors can be large
+        present = labels_GC > 0
+        G = torch.where(present, labels_GC, 1)[..., None].to(upto.dtype)  # without foreground any will do: it weighs nothing
+        entered = above[:, :, 0].add_(G)
+        left = entered + counts_GC2K[:, :, 0]
+        scale = (entered * left).reciprocal_().mul_(present[..., None])
+        above[:, :, 1].neg_().add_(G).sub_(counts_GC2K[:, :, 1], alpha=0.5).mul_(scale)
+        entered.add_(left).mul_(scale.mul_(0.5))
+        weight = above.flip(2)
     value = (errors_GC2K * weight).sum((-1, -2))
     if ranked is not None:
         with torch.no_grad():
@@ -50,7 +50,7 @@ def lovasz_from_histogram(
             exact = torch.where(side == 1, 1 / union, (size - ranked.above[:, 1]) / (union * (union + 1)))
             correction = torch.where(ranked.place[:, 0] >= 0, exact - weight[group, cls, side, bin_], 0.0)
         value = value.view(-1).index_add(0, group * value.shape[1] + cls, ranked.error * correction).view(value.shape)
-    return value + torch.where(present, 0.0, peak_GC)
+    return value if peak_GC is None else value + torch.where(present, 0.0, peak_GC)
 
 
 def lovasz_by_sorting(error_P: Tensor, foreground_P: Tensor, weight_P: Tensor | None = None) -> Tensor:

@@ -42,10 +42,14 @@ class _LovaszLoss(RegionLoss):
     @property
     def members(self) -> Members:
         alone = self.memory is None and not self.sync  # ranks are those of this batch on this rank
-        return Members(errors=self.method == "histogram", ranks=self.method == "histogram" and alone)
+        if self.method == "sort":
+            return Members()
+        # the histogram of an absent class is wanted where other batches or ranks may hold the class
+        return Members(errors=True, ranks=alone, absent=self.classes != "present" or not alone)
 
     def formula(self, stats: SegmentStatistics) -> Tensor:
-        errors, counts, peak = (require(getattr(stats, n), n) for n in ("errors", "error_counts", "peak"))
+        errors, counts = require(stats.errors, "errors"), require(stats.error_counts, "error_counts")
+        peak = None if self.classes == "present" else require(stats.peak, "peak")
         return lovasz_from_histogram(errors, counts, stats.labels, peak, stats.ranked)
 
     def errors(self, logits_NCP: Tensor, foreground_NCP: Tensor) -> Tensor:

@@ -146,6 +146,8 @@ class MixedLoss(nn.Module):
         for p in self.passes(two_channels):
             losses = {i: self.losses[i] for i in p.losses}
             per_image = any(loss.per_image for loss in losses.values())
+            if per_image and not all(loss.per_image for loss in losses.values()):
+                p.members |= Members(absent=True)  # a class that one image lacks may be in another
             stats = segment_statistics(
                 channels(logits, target, p.mode), target, p.members, activation=p.activation, per_image=per_image,
                 num_bins=p.num_bins or DEFAULT_BINS, pixel_weight=pixel_weight, **p.options,

@@ -102,7 +102,7 @@ def segment_statistics(
         else:
             prepared = soft_targets(flat, ignore) if soft else canonical_labels(flat, labels_to, ignore)
             stats = eager_statistics(logits_NCP, prepared, members, activation, per_image, num_bins, weight_NP)
-        if stats.peak is not None:  # engines need not look for it where nobody asks
+        if stats.peak is not None:
             stats = dataclasses.replace(stats, peak=torch.where(stats.labels > 0, 0.0, stats.peak))
         if sync and not per_image:
             stats = sum_over_ranks(stats)

@@ -118,7 +118,7 @@ def eager_statistics(
     if members.errors:
         ranks = members.ranks and pixel_weight_NP is None and not torch.compiler.is_compiling()
         to_rank = out["labels"] if ranks else None
-        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, to_rank))
+        out.update(_histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, to_rank, members.absent))
     if members.pixel_nll:
         if softmax:
             out["pixel_nll"] = torch.where(y_NCP > 0, -logp_NCP * y_NCP, 0.0).sum(1)
@@ -142,7 +142,7 @@ def _focal(logp: Tensor, gamma: float) -> Tensor:
     return torch.where(inside, m.where(inside, 1.0) ** gamma * -logp, 0.0)
 
 
-def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, labels_to_rank) -> dict:
+def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image, num_bins, labels_to_rank, absent) -> dict:
     N, C, P = p_NCP.shape
     foreground = y_NCP > 0.5
     if activation == "hinge":
@@ -161,20 +161,16 @@ def _histogram(z_NCP, p_NCP, y_NCP, valid_NCP, weight_NCP, activation, per_image
     weight = weight_NCP[valid_NCP].double()
     sums = flat.index_add(0, index, error[valid_NCP].double() * weight)
     counts = flat.index_add(0, index, weight.detach())
-    background = torch.where(valid_NCP & ~foreground & (weight_NCP > 0), error, 0.0)
-    peak_NC = background.amax(2)
     sums, counts = sums.view(G, C, 2, num_bins), counts.view(G, C, 2, num_bins)
-    ranked = None
+    out: dict = {"errors": sums, "error_counts": counts}
+    if absent:
+        peak_NC = torch.where(valid_NCP & ~foreground & (weight_NCP > 0), error, 0.0).amax(2)
+        out["peak"] = (peak_NC if per_image else peak_NC.amax(0, keepdim=True)).double()
     if labels_to_rank is not None:
         opened = open_bins(counts, labels_to_rank, bin_slopes(num_bins, activation).to(counts.device))
         channel = torch.arange(C, device=bins.device)[None, :, None]
         place = torch.stack([x.expand(N, C, P) for x in (torch.as_tensor(group, device=bins.device), channel, foreground, bins)], 3)
         listed = valid_NCP & opened[place[..., 0], place[..., 1], place[..., 3]]
         order, above = rank(error[listed], place[listed], counts)
-        ranked = RankedErrors(error[listed][order].double(), place[listed][order], above)
-    return {
-        "errors": sums,
-        "error_counts": counts,
-        "ranked": ranked,
-        "peak": (peak_NC if per_image else peak_NC.amax(0, keepdim=True)).double(),
-    }
+        out["ranked"] = RankedErrors(error[listed][order].double(), place[listed][order], above)
+    return out

@@ -37,6 +37,7 @@ class Members:
         power: exponents q; sum of (-log p_c)^q where y = c.
         hits: number of pixels predicted as c, and of those predicted as c rightly.
         errors: the error histogram: counts and sums of m = |[y=c] - p_c| by class, side and bin.
+        absent: also the errors of classes without labels: their histogram, which engines may else leave empty, and their peak.
         ranks: exact ranks of the errors in those bins where the histogram would blur a Lovász gradient (with `errors`).
         pixel_nll: the map of -log p_y by pixel (by pixel and channel for sigmoid outputs).
     """
@@ -51,6 +52,7 @@ class Members:
     power: tuple[float, ...] = ()
     hits: bool = False
     errors: bool = False
+    absent: bool = False
     ranks: bool = False
     pixel_nll: bool = False
 

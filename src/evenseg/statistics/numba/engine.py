@@ -10,12 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evenseg.statistics.bins import OCTAVES
 from evenseg.statistics.numba import margin, softmax, softmax_backward, workers
 from evenseg.statistics.numba.histogram import Histogram, RankedList
 from evenseg.statistics.numba.packing import FLUSH
+from evenseg.statistics.numba.pages import empty_for_writing
+from evenseg.statistics.numba.peaks import margin_peaks, softmax_peaks
 from evenseg.statistics.numba.ranking import add_margin_gradient, add_softmax_gradient, list_margin, list_softmax
 from evenseg.statistics.ranking import CAPACITY
+
+
+FIND = 1 << 17  # pixels searched for present classes at a time
 
 
 class BadLabelsError(ValueError):
@@ -24,12 +28,12 @@ class BadLabelsError(ValueError):
 
 def _block(rows: int) -> int:
     """Pixels of a block: the probabilities of all classes should stay in the cache, the bins of one class be used well."""
-    return 1024 if rows <= 64 else 512 if rows <= 256 else 256
+    return 4096 if rows == 1 else 2048 if rows <= 64 else 1024 if rows <= 256 else 512
 
 
-def _rounds(groups: int, rows_per_group: int, blocks: int, block: int, parts: int) -> list[tuple[int, int, int]]:
-    """(group, first, last) block ranges, none of which packs more than FLUSH pixels per worker."""
-    most = max(1, FLUSH // block) * parts
+def _rounds(groups: int, rows_per_group: int, blocks: int, block: int) -> list[tuple[int, int, int]]:
+    """(group, first, last) block ranges of at most FLUSH pixels: one worker may take them all."""
+    most = max(1, FLUSH // block)
     rounds = []
     for g in range(groups):
         first, last = g * rows_per_group * blocks, (g + 1) * rows_per_group * blocks
@@ -67,34 +71,35 @@ def softmax_sums(
     groups = N if per_image and errors else 1
     S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
     sums, counts = np.zeros((parts, N, S, C)), np.zeros((parts, N, 3, C), np.int64)
-    histogram = Histogram(groups, C, (C,), num_bins, "softmax", errors, weighted, parts, z.dtype)
-    seen = np.zeros((parts, C), np.bool_)
+    histogram = Histogram(groups, C, num_bins, "softmax", errors, weighted, parts)
     pixel = torch.empty((N, P) if want & softmax.WANT_PIXEL else (0, 0), dtype=logits.dtype)
     top, inv = torch.empty((N, P), dtype=logits.dtype), torch.empty((N, P), dtype=logits.dtype)
     maps = [pixel.numpy(), top.numpy(), inv.numpy()]
     exponents = _exponents(gammas, z), _exponents(powers, z)
+    counted = np.ones((groups, C), np.bool_)
+    if errors and not weighted and not want & softmax.WANT_ABSENT:
+        counted = _present(y, ignore, groups, C, parts)
     bad = 0
     with workers.PackedTables(parts if errors and not weighted else 1, C if errors else 1, num_bins) as packed:
-        for group, first, last in _rounds(groups, N // groups, blocks, block, parts):
+        for group, first, last in _rounds(groups, N // groups, blocks, block):
 
             def task(k: int, a: int, b: int) -> int:
                 return softmax.forward(
                     z, y, w, weighted, ignore, a, b, block, num_bins, want, *exponents, sums[k], counts[k],
-                    packed[min(k, len(packed) - 1)], histogram.totals[k], seen[k], histogram.floats[k], histogram.part_peak[k],
-                    histogram.part_at[k], *maps,
+                    packed[min(k, len(packed) - 1)], histogram.totals[k], histogram.floats[k], counted, *maps,
                 )  # fmt: skip
 
             bad += workers.share(task, first, last, parts)
             histogram.collect(group, packed, parts)
-            seen[:] = groups == 1 and seen.any(0)
     if bad:
         raise BadLabelsError
     sums, counts = sums.sum(0), counts.sum(0)
+    sums[:, softmax.PROB] += sums[:, softmax.OVERLAP]  # the kernel leaves out the pixel's own class
+    foreground = counts[:, softmax.LABELS]
+    foreground = foreground if groups > 1 else foreground.sum(0, keepdims=True)
     if errors and not weighted:
-        labels = counts[:, softmax.LABELS]
-        foreground = labels if groups > 1 else labels.sum(0, keepdims=True)
         total = np.stack([foreground.sum(1, keepdims=True) - foreground, foreground], -1)
-        histogram.counts[..., 0] = total - histogram.counts[..., 1:].sum(-1)
+        histogram.counts[..., 0] = np.where(counted[..., None], total - histogram.counts[..., 1:].sum(-1), 0)
     ranked = RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
     opened = ranked.opened(foreground) if ranked.error.size else None
     if opened is not None:
@@ -108,10 +113,29 @@ def softmax_sums(
                 rows = N // groups * blocks
                 ranked.collect(find, group * rows, (group + 1) * rows, parts)
         ranked.rank()
+    wanted = bool(want & softmax.WANT_ABSENT) and errors
+    peak, peak_at = softmax_peaks(z, w, weighted, maps[1], maps[2], foreground if wanted else foreground[:0], parts)
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
-        torch.from_numpy(histogram.peak), torch.from_numpy(histogram.peak_at), pixel, top, inv, *ranked.tensors(),
+        peak, peak_at, pixel, top, inv, *ranked.tensors(),
     )  # fmt: skip
+
+
+def _present(y: np.ndarray, ignore: int, groups: int, C: int, parts: int) -> np.ndarray:
+    """(G, C) whether a class has labels in a group."""
+    N, P = y.shape
+    present = np.zeros((parts, N, C), np.bool_)
+
+    def task(k: int, a: int, b: int) -> int:
+        for j in range(a, b):
+            n, s = divmod(j * FIND, pieces * FIND)
+            softmax.mark_present(y[n, s : s + FIND], ignore, present[k, n])
+        return 0
+
+    pieces = -(-P // FIND)
+    workers.share(task, 0, N * pieces, parts)
+    by_image = present.any(0)
+    return by_image if groups > 1 else by_image.any(0, keepdims=True)
 
 
 def _fake_ranked(logits: Tensor, weight: Tensor, want: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -131,10 +155,11 @@ def _(logits, target, weight, ignore, per_image, num_bins, want, gammas, powers)
     double = {"dtype": torch.float64}
     S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
     shape = (G if errors else 0, C, 2, num_bins)
+    peaks = (G if errors and want & softmax.WANT_ABSENT else 0, C)
     return (
         logits.new_empty((N, S, C), **double), logits.new_empty((N, 3, C), dtype=torch.int64),
         logits.new_empty(shape, **double), logits.new_empty(shape, **double),
-        logits.new_empty((G, C), **double), logits.new_empty((G, C), dtype=torch.int64),
+        logits.new_empty(peaks, **double), logits.new_empty(peaks, dtype=torch.int64),
         logits.new_empty((N, P) if want & softmax.WANT_PIXEL else (0, 0)), logits.new_empty((N, P)), logits.new_empty((N, P)),
         *_fake_ranked(logits, weight, want),
     )  # fmt: skip
@@ -143,26 +168,32 @@ def _(logits, target, weight, ignore, per_image, num_bins, want, gammas, powers)
 @torch.library.custom_op("evenseg::softmax_sums_backward", mutates_args=(), device_types="cpu")
 def softmax_sums_backward(
     grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, grad_ranked: Tensor, logits: Tensor,
-    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor, top: Tensor, inv: Tensor,
-    ignore: int, num_bins: int, want: int,
-    gammas: list[float], powers: list[float],
+    target: Tensor, weight: Tensor, counts: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor, top: Tensor, inv: Tensor,
+    ignore: int, num_bins: int, want: int, gammas: list[float], powers: list[float],
 ) -> Tensor:  # fmt: skip
     """Gradient of `softmax_sums` with respect to the logits."""
     z, y, w, top_NP, inv_NP = _contiguous(logits, target, weight, top, inv)
     N, C, P = z.shape
-    g_sums, table = _contiguous(grad_sums.to(logits.dtype), grad_errors.to(logits.dtype))
+    g_sums = _contiguous(grad_sums.to(logits.dtype))[0]
+    table = np.empty((*grad_errors.shape[:3], num_bins + 1), z.dtype)
+    table[..., :-1] = grad_errors.numpy()
+    table[..., -1] = table[..., -2]  # the largest possible error falls on the upper edge of the last bin
     g_pixel = _contiguous(grad_pixel)[0]
     weighted = w.size > 0
     kernel_weight = w if weighted else np.zeros((1, 1), z.dtype)
+    counted = np.ones((len(table), C), np.bool_)
+    if not weighted and not want & softmax.WANT_ABSENT:  # as the forward pass found them
+        present = counts[:, softmax.LABELS].numpy() > 0
+        counted = present if len(table) > 1 else present.any(0, keepdims=True)
     block = _block(C)
     blocks = -(-P // block)
-    grad = torch.empty((N, C, P), dtype=logits.dtype)
+    grad = empty_for_writing((N, C, P), logits.dtype)
     out = grad.numpy()
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
     def task(k: int, a: int, b: int) -> int:
         softmax_backward.backward(
-            z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents, top_NP, inv_NP, g_sums, table, g_pixel, out,
+            z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents, top_NP, inv_NP, g_sums, table, counted, g_pixel, out,
         )  # fmt: skip
         return 0
 
@@ -184,13 +215,13 @@ def _(grad_sums, grad_errors, grad_peak, grad_pixel, grad_ranked, logits, *rest)
 
 def _softmax_setup(ctx, inputs, output) -> None:
     logits, target, weight, ctx.ignore, ctx.per_image, ctx.num_bins, ctx.want, ctx.gammas, ctx.powers = inputs
-    ctx.save_for_backward(logits, target, weight, output[5], output[10], output[12], output[7], output[8])
+    ctx.save_for_backward(logits, target, weight, output[1], output[5], output[10], output[12], output[7], output[8])
 
 
 def _softmax_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel, g_top, g_inv, g_ranked, *_):
-    logits, target, weight, peak_at, place, listed, top, inv = ctx.saved_tensors
+    tensors = ctx.saved_tensors  # logits, target, weight, counts, peak_at, place, listed, top, inv
     grad = softmax_sums_backward(
-        g_sums, g_errors, g_peak, g_pixel, g_ranked, logits, target, weight, peak_at, place, listed, top, inv,
+        g_sums, g_errors, g_peak, g_pixel, g_ranked, *tensors,
         ctx.ignore, ctx.num_bins, ctx.want, ctx.gammas, ctx.powers,
     )  # fmt: skip
     return grad, None, None, None, None, None, None, None, None
@@ -203,11 +234,11 @@ softmax_sums.register_autograd(_softmax_backward, setup_context=_softmax_setup)
 def margin_sums(
     logits: Tensor, target: Tensor, weight: Tensor, positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int,
     per_image: bool, num_bins: int, want: int, gammas: list[float], powers: list[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Sums by side of rows of margins over (N, C, P) logits; labels (N, R or 1, P); weight (N, P) or empty.
 
-    Returns sums (N, R, 2, S), counts (N, R, 2, 3), errors and error counts (G, R, 2, K), peak and its pixel (G, R, 2) and
-    the map of -log p (N, R, P).
+    Returns sums (N, R, 2, S), counts (N, R, 2, 3), errors and error counts (G, R, 2, K), peak and its pixel (G, R, 2),
+    the map of -log p (N, R, P) and the codes (N, R, P) that the backward pass reads.
     """
     z, y, w = _contiguous(logits, target, weight)
     N, _, P = z.shape
@@ -221,19 +252,22 @@ def margin_sums(
     S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
     sums, counts = np.zeros((parts, N, R, 2, S)), np.zeros((parts, N, R, 2, margin.COUNT_SLOTS), np.int64)
     kind = "hinge" if hinge else "softmax"
-    histogram = Histogram(groups, R, (R, 2), num_bins, kind, errors, weighted or hinge, parts, z.dtype)
+    histogram = Histogram(groups, R, num_bins, kind, errors, weighted or hinge, parts)
+    K = num_bins if errors else 1
+    codes = torch.empty((N, R, P), dtype=_code_type(K))
+    code = codes.numpy() if codes.dtype == torch.int32 else codes.numpy().view(np.uint16)
     pixel = torch.empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0), dtype=logits.dtype)
     pixel_np, positive_np = pixel.numpy(), np.asarray(positive, np.int64)
     exponents = _exponents(gammas, z), _exponents(powers, z)
     bad = 0
     with workers.PackedTables(parts if errors and not weighted else 1, R if errors else 1, num_bins) as packed:
-        for group, first, last in _rounds(groups, N * R // groups, blocks, block, parts):
+        for group, first, last in _rounds(groups, N * R // groups, blocks, block):
 
             def task(k: int, a: int, b: int) -> int:
                 return margin.forward(
                     z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
                     sums[k], counts[k], packed[min(k, len(packed) - 1)], histogram.totals[k], histogram.floats[k],
-                    histogram.part_peak[k], histogram.part_at[k], pixel_np,
+                    pixel_np, code,
                 )  # fmt: skip
 
             bad += workers.share(task, first, last, parts)
@@ -241,30 +275,34 @@ def margin_sums(
     if bad:
         raise BadLabelsError
     sums, counts = sums.sum(0), counts.sum(0)
+    grouped = counts if groups > 1 else counts.sum(0, keepdims=True)
+    total = grouped[..., margin.PIXELS]
     if errors and not weighted:
-        grouped = counts if groups > 1 else counts.sum(0, keepdims=True)
-        total = grouped[..., margin.PIXELS]
         histogram.counts[..., 0] = total - grouped[..., margin.ZEROS] - histogram.counts[..., 1:].sum(-1)
     ranked = RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
     opened = ranked.opened(total[..., 1]) if ranked.error.size else None
     if opened is not None:
-        limit, per_octave = (1 << OCTAVES) - 1, num_bins // OCTAVES
+        no = np.zeros((groups, R, 3), np.bool_)
+        by_code = np.concatenate([opened, opened, no], 2)
         for group in range(groups):
 
-            lowest = np.where(opened[group].any(1), opened[group].argmax(1), num_bins)
-
-            def find(a: int, b: int, *found, group=group, lowest=lowest):
-                return list_margin(
-                    z, pair, y, positive_np, ignore, labels_to, hinge, group, opened[group], lowest, a, b, block, limit, per_octave, *found
-                )
+            def find(a: int, b: int, *found, group=group):
+                return list_margin(z, pair, hinge, code, by_code[group], group, K, a, b, block, *found)
 
             rows = N * R // groups * blocks
             ranked.collect(find, group * rows, (group + 1) * rows, parts)
         ranked.rank()
+    wanted = bool(want & softmax.WANT_ABSENT) and errors
+    peak, peak_at = margin_peaks(z, pair, hinge, w, weighted, code, K, total if wanted else total[:0])
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
-        torch.from_numpy(histogram.peak), torch.from_numpy(histogram.peak_at), pixel, *ranked.tensors(),
+        peak, peak_at, pixel, codes, *ranked.tensors(),
     )  # fmt: skip
+
+
+def _code_type(K: int) -> torch.dtype:
+    """Codes go up to 2K + 2; torch's int16 holds them as uint16."""
+    return torch.int16 if 2 * K + 2 < 1 << 16 else torch.int32
 
 
 @margin_sums.register_fake
@@ -276,41 +314,45 @@ def _(logits, target, weight, positive, labels_to, pair, hinge, ignore, per_imag
     double = {"dtype": torch.float64}
     S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
     shape = (G if errors else 0, R, 2, num_bins)
+    peaks = (G if errors and want & softmax.WANT_ABSENT else 0, R, 2)
     return (
         logits.new_empty((N, R, 2, S), **double), logits.new_empty((N, R, 2, margin.COUNT_SLOTS), dtype=torch.int64),
         logits.new_empty(shape, **double), logits.new_empty(shape, **double),
-        logits.new_empty((G, R, 2), **double), logits.new_empty((G, R, 2), dtype=torch.int64),
-        logits.new_empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0)), *_fake_ranked(logits, weight, want),
+        logits.new_empty(peaks, **double), logits.new_empty(peaks, dtype=torch.int64),
+        logits.new_empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0)),
+        logits.new_empty((N, R, P), dtype=_code_type(num_bins if errors else 1)), *_fake_ranked(logits, weight, want),
     )  # fmt: skip
 
 
 @torch.library.custom_op("evenseg::margin_sums_backward", mutates_args=(), device_types="cpu")
 def margin_sums_backward(
     grad_sums: Tensor, grad_errors: Tensor, grad_peak: Tensor, grad_pixel: Tensor, grad_ranked: Tensor, logits: Tensor,
-    target: Tensor, weight: Tensor, peak_at: Tensor, place: Tensor, listed: Tensor,
-    positive: list[int], labels_to: int, pair: bool, hinge: bool, ignore: int, num_bins: int,
-    want: int, gammas: list[float], powers: list[float],
+    weight: Tensor, peak_at: Tensor, codes: Tensor, place: Tensor, listed: Tensor,
+    pair: bool, hinge: bool, num_bins: int, want: int, gammas: list[float], powers: list[float],
 ) -> Tensor:  # fmt: skip
     """Gradient of `margin_sums` with respect to the logits."""
-    z, y, w = _contiguous(logits, target, weight)
-    N, _, P = z.shape
-    R = len(positive)
-    g_sums, table = _contiguous(grad_sums.to(logits.dtype), grad_errors.to(logits.dtype))
-    g_pixel = _contiguous(grad_pixel)[0]
+    z, w, code = _contiguous(logits, weight, codes)
+    code = code.view(np.uint16) if codes.dtype == torch.int16 else code
+    N, R, P = code.shape
+    errors = bool(want & softmax.WANT_ERRORS)
+    K = num_bins if errors else 1
+    g_sums, g_pixel = _contiguous(grad_sums.to(logits.dtype), grad_pixel)
+    # by code: background errors rise with the logit, foreground errors fall; no entry for what was not counted
+    table = np.zeros((len(grad_errors) if errors else 1, R, 2 * K + 3), z.dtype)
+    if errors:
+        table[..., :K], table[..., K : 2 * K] = grad_errors[:, :, 0].numpy(), -grad_errors[:, :, 1].numpy()
     weighted = w.size > 0
-    w = w if weighted else np.zeros((1, 1), z.dtype)
+    kernel_weight = w if weighted else np.zeros((1, 1), z.dtype)
     block = _block(1)
     blocks = -(-P // block)
-    grad = torch.empty(logits.shape, dtype=logits.dtype)
+    grad = empty_for_writing(logits.shape, logits.dtype)
     out = grad.numpy()
-    positive_np = np.asarray(positive, np.int64)
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
     def task(k: int, a: int, b: int) -> int:
         margin.backward(
-            z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
-            g_sums, table, g_pixel, out,
-        )  # fmt: skip
+            z, pair, kernel_weight, weighted, hinge, a, b, block, K, want, *exponents, code, g_sums, table, g_pixel, out
+        )
         return 0
 
     workers.share(task, 0, N * R * blocks, workers.count(z.size))
@@ -335,15 +377,14 @@ def _(grad_sums, grad_errors, grad_peak, grad_pixel, grad_ranked, logits, *rest)
 
 
 def _margin_setup(ctx, inputs, output) -> None:
-    logits, target, weight = inputs[:3]
-    ctx.options = inputs[3:8]  # positive, labels_to, pair, hinge, ignore
-    ctx.bins = inputs[9:]  # num_bins, want, gammas, powers
-    ctx.save_for_backward(logits, target, weight, output[5], output[8], output[10])
+    logits, _, weight = inputs[:3]
+    ctx.options = inputs[5], inputs[6], *inputs[9:]  # pair, hinge; num_bins, want, gammas, powers
+    ctx.save_for_backward(logits, weight, output[5], output[7], output[9], output[11])
 
 
-def _margin_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel, g_ranked, *_):
-    tensors = ctx.saved_tensors  # logits, target, weight, peak_at, place, listed
-    grad = margin_sums_backward(g_sums, g_errors, g_peak, g_pixel, g_ranked, *tensors, *ctx.options, *ctx.bins)
+def _margin_backward(ctx, g_sums, g_counts, g_errors, g_error_counts, g_peak, g_peak_at, g_pixel, g_codes, g_ranked, *_):
+    tensors = ctx.saved_tensors  # logits, weight, peak_at, codes, place, listed
+    grad = margin_sums_backward(g_sums, g_errors, g_peak, g_pixel, g_ranked, *tensors, *ctx.options)
     return (grad, *[None] * 12)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from evenseg.statistics.bins import bin_edges
 from evenseg.statistics.numba import workers
 from evenseg.statistics.numba.packing import unpack
-from evenseg.statistics.numba.ranking import open_bins
-from evenseg.statistics.ranking import CAPACITY, bin_slopes, rank
+from evenseg.statistics.numba.ranking import open_bins, rank_list
+from evenseg.statistics.ranking import CAPACITY, bin_slopes
 
 
 @lru_cache(maxsize=16)
@@ -23,10 +23,10 @@ def _edges(K: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Histogram:
-    """Counts and sums of the error histogram by (group, row, side, bin), and the largest errors."""
+    """Counts and sums of the error histogram by (group, row, side, bin)."""
 
     def __init__(
-        self, groups: int, rows: int, peaks: tuple[int, ...], num_bins: int, kind: str, wanted: bool, floats: bool, parts: int, dtype
+        self, groups: int, rows: int, num_bins: int, kind: str, wanted: bool, floats: bool, parts: int
     ):
         self.wanted, self.kind, self.num_bins = wanted, kind, num_bins
         shape = (groups, rows, 2, num_bins) if wanted else (0, rows, 2, num_bins)
@@ -34,19 +34,11 @@ class Histogram:
         self.totals = np.zeros((parts, rows, 2))
         self.floats = np.zeros((parts, 2, rows, 2, num_bins) if wanted and floats else (parts, 2, 1, 1, 1))
         self.use_floats = wanted and floats
-        # the largest errors and where they are: of every group, and of every worker in the current group
-        self.peak, self.peak_at = np.zeros((groups, *peaks)), np.full((groups, *peaks), -1)
-        self.part_peak, self.part_at = np.zeros((parts, *peaks), dtype), np.zeros((parts, *peaks), np.int64)
 
     def collect(self, group: int, packed: np.ndarray, parts: int) -> None:
         """Move what the workers packed into the group's bins."""
         if not self.wanted:
             return
-        best = self.part_peak.argmax(0)[None]
-        values, places = (np.take_along_axis(x, best, 0)[0] for x in (self.part_peak, self.part_at))
-        self.peak_at[group] = np.where(values > self.peak[group], places, self.peak_at[group])
-        self.peak[group] = np.maximum(self.peak[group], values)
-        self.part_peak[:] = 0
         edge, width = _edges(self.num_bins, self.kind)
         counts, sums = self.counts[group], self.sums[group]
         rows = counts.shape[0]
@@ -101,11 +93,12 @@ class RankedList:
     def rank(self) -> None:
         """Sort what was collected and count what is above each error."""
         error, place, pixel = (np.concatenate(x) for x in zip(*self.parts))
-        by_pixel = np.argsort(pixel, kind="stable")[:CAPACITY]  # the workers' order is not reproducible
+        rows = self.histogram.counts.shape[1]
+        by_pixel = np.argsort(pixel * rows + place[:, 1])[:CAPACITY]  # the workers' order is not reproducible
         error, place, pixel = error[by_pixel], place[by_pixel], pixel[by_pixel]
-        order, above = rank(torch.from_numpy(error), torch.from_numpy(place), torch.from_numpy(self.histogram.counts))
-        n, at = len(order), order.numpy()
-        self.error[:n], self.place[:n], self.pixel[:n], self.above[:n] = error[at], place[at], pixel[at], above.numpy()
+        at, above = rank_list(error, place, self.histogram.counts)
+        n = len(at)
+        self.error[:n], self.place[:n], self.pixel[:n], self.above[:n] = error[at], place[at], pixel[at], above
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return tuple(torch.from_numpy(x) for x in (self.error, self.place, self.above, self.pixel))  # type: ignore[return-value]

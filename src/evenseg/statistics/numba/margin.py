@@ -3,231 +3,131 @@
 All of these depend on a pixel only through its margin u = z on the foreground and -z on the background, where z is the
 logit (of two softmax channels, z1 - z0): with m = sigmoid(-u) the probability error, -log p = log(1 + e^-u), and the
 hinge error is max(0, 1-u). So one kernel sums functions of u by side, and one histogram by side serves both classes of a
-two-class softmax. Packing and blocks are those of the softmax kernel.
+two-class softmax.
+
+The forward pass leaves one small code by pixel: K side + bin, 2K + side for hinge errors of 0, which no histogram counts, and
+2K + 2 at ignored pixels (K is 1 without a histogram). The backward pass reads it instead of the labels, and the gradient of a hinge error
+is a look-up in one table.
 """
 
 import numba as nb
 import numpy as np
 
 from evenseg.statistics.bins import OCTAVES
+from evenseg.statistics.numba import stages
 from evenseg.statistics.numba.compiler import kernel
 from evenseg.statistics.numba.packing import RESIDUAL, SHIFT, SPREAD
 from evenseg.statistics.numba.scalar import bits_of, exp, log1p, power
-from evenseg.statistics.numba.softmax import POWER_FLOOR, WANT_ERRORS, WANT_HITS, WANT_NLL, WANT_NLL_ALL, WANT_PIXEL
+from evenseg.statistics.numba.softmax import (
+    POWER_FLOOR,
+    WANT_ERRORS,
+    WANT_HITS,
+    WANT_NLL,
+    WANT_NLL_ALL,
+    WANT_OVERLAP,
+    WANT_PIXEL,
+    WANT_PROB,
+    WANT_PROB_SQ,
+    focal_terms,
+    power_terms,
+)
 
 MISS, MISS_SQ, NLL, MARGIN, FIXED_SLOTS = 0, 1, 2, 3, 4  # sums by side; focal and power sums follow, then weights and weighted hits
 PIXELS, HITS, ZEROS, COUNT_SLOTS = 0, 1, 2, 3  # counts by side; ZEROS: hinge errors of 0, which no histogram counts
+WANT_MISS = WANT_PROB | WANT_PROB_SQ | WANT_OVERLAP
 
 
 @kernel
-def forward(
-    z_NCP, pair, y_NRP, weight_NP, weighted, positive_R, ignore, labels_to, hinge, first, last, block, K, want, gammas, powers,
-    sums_NR2S, counts_NR23, packed_R2K, total_R2, whist_2R2K, peak_R2, peak_at_R2, pixel_NRP,
-):  # fmt: skip
-    """Statistics of the blocks first..last-1 of rows (image, channel). Returns the number of pixels with a bad label.
+def _read_sides(y, ignore, labels_to, positive, side):
+    """1 where the label is `positive`, 0 elsewhere, -1 where it does not count. Returns the numbers of -1, of 1, of bad labels."""
+    off, foreground, bad = 0, 0, 0
+    for i in range(y.size):
+        v = np.int64(y[i])
+        outside = (v < 0) | (v >= labels_to)
+        skip = outside | (v == ignore)
+        on = v == positive
+        side[i] = np.int32(-1) if skip else np.int32(on)
+        off += skip
+        foreground += on & (not skip)
+        bad += outside & (v != ignore)
+    return off, foreground, bad
 
-    `pair`: two softmax channels form one row; else each channel is one. Row r is foreground where the label equals
-    positive_R[r]; labels are y_NRP[n, r], or y_NRP[n, 0] where there is one map for all channels. Labels other than
-    0..labels_to-1 and `ignore` are bad.
-    """
-    P = z_NCP.shape[2]
-    R = positive_R.size
-    real = z_NCP.dtype.type
-    zero, one, two = real(0), real(1), real(2)
-    floor, least = real(POWER_FLOOR), real(1e-30)
-    blocks = (P + block - 1) // block
-    u = np.empty(block, z_NCP.dtype)
-    miss = np.empty(block, z_NCP.dtype)
-    nll = np.empty(block, z_NCP.dtype)
-    error = np.empty(block, z_NCP.dtype)
-    scratch = np.empty(block, z_NCP.dtype)
-    on = np.empty(block, z_NCP.dtype)  # weight of the pixel on the background, then on the foreground
-    fg = np.empty(block, z_NCP.dtype)
-    side = np.empty(block, np.int32)  # 0, 1, or -1 for ignored
-    code = np.empty(block, np.int32)
-    slot = np.empty(block, np.int32)
-    scale = real(K * (1 << RESIDUAL))
-    unit = np.int64(1) << SHIFT
-    mask = np.int32((1 << RESIDUAL) - 1)
-    per_octave = np.int32(K // OCTAVES)
-    want_errors, want_hits, want_pixel = (want & WANT_ERRORS) != 0, (want & WANT_HITS) != 0, (want & WANT_PIXEL) != 0
-    want_nll = (want & WANT_NLL) != 0 or want_pixel or gammas.size > 0 or powers.size > 0
-    width = K + 1 + SPREAD
-    bad = 0
-    for j in range(first, last):
-        row, s = j // blocks, (j % blocks) * block
-        n, r = row // R, row % R
-        L = min(block, P - s)
-        y = y_NRP[n, r if y_NRP.shape[1] > 1 else 0, s : s + L]
-        positive = positive_R[r]
-        on_count, fg_count = 0, 0
-        for i in range(L):
-            v = np.int64(y[i])
-            legal = v >= 0 and v < labels_to and v != ignore
-            k = np.int32(v == positive) if legal else np.int32(-1)
-            side[i] = k
-            on_count += legal
-            fg_count += k == 1
-        if on_count < L:
-            for i in range(L):
-                v = np.int64(y[i])
-                bad += (v < 0 or v >= labels_to) and v != ignore
-        if pair:
-            z0, z1 = z_NCP[n, 0, s : s + L], z_NCP[n, 1, s : s + L]
-            for i in range(L):
-                u[i] = z1[i] - z0[i]
-        else:
-            z1 = z_NCP[n, r, s : s + L]
-            for i in range(L):
-                u[i] = z1[i]
-        if want_hits:
-            right_bg, right_fg = 0, 0
-            for i in range(L):
-                right_bg += side[i] == 0 and u[i] <= zero
-                right_fg += side[i] == 1 and u[i] > zero
-            counts_NR23[n, r, 0, HITS] += right_bg
-            counts_NR23[n, r, 1, HITS] += right_fg
-        for i in range(L):
-            v = u[i] if side[i] == 1 else -u[i]
-            u[i] = v if side[i] >= 0 else zero  # whatever stands under an ignored pixel must not count
-        for i in range(L):
-            fg[i] = one if side[i] == 1 else zero
-            on[i] = one if side[i] == 0 else zero
-        if weighted:
-            for i in range(L):
-                fg[i] *= weight_NP[n, s + i]
-                on[i] *= weight_NP[n, s + i]
-            total_bg, total_fg, hit_bg, hit_fg = zero, zero, zero, zero
-            for i in range(L):
-                total_bg += on[i]
-                total_fg += fg[i]
-                # a background margin of 0 is a hit, a foreground one is not: ties go to the lower class
-                hit_bg += on[i] if u[i] >= zero else zero
-                hit_fg += fg[i] if u[i] > zero else zero
-            last_slot = sums_NR2S.shape[3] - 1
-            sums_NR2S[n, r, 0, last_slot - 1] += total_bg
-            sums_NR2S[n, r, 1, last_slot - 1] += total_fg
-            sums_NR2S[n, r, 0, last_slot] += hit_bg
-            sums_NR2S[n, r, 1, last_slot] += hit_fg
-        counts_NR23[n, r, 0, PIXELS] += on_count - fg_count
-        counts_NR23[n, r, 1, PIXELS] += fg_count
-        a, b, c, d = zero, zero, zero, zero
-        for i in range(L):
-            tail = exp(-abs(u[i]))
-            share = one / (one + tail)
-            m = tail * share if u[i] >= zero else share
-            miss[i] = m
-            scratch[i] = tail
-            a += m * on[i]
-            b += m * fg[i]
-            c += m * m * on[i]
-            d += m * m * fg[i]
-        sums = sums_NR2S[n, r]
-        sums[0, MISS] += a
-        sums[1, MISS] += b
-        sums[0, MISS_SQ] += c
-        sums[1, MISS_SQ] += d
-        if want_nll:
-            a, b = zero, zero
-            for i in range(L):
-                v = log1p(scratch[i]) + max(-u[i], zero)
-                nll[i] = v
-                a += v * on[i]
-                b += v * fg[i]
-            sums[0, NLL] += a
-            sums[1, NLL] += b
-        if (want & WANT_NLL_ALL) != 0:
-            a, b = zero, zero
-            for i in range(L):
-                a += u[i] * on[i]
-                b += u[i] * fg[i]
-            sums[0, MARGIN] += a
-            sums[1, MARGIN] += b
-        if want_pixel:
-            for i in range(L):
-                pixel_NRP[n, r, s + i] = nll[i] if side[i] >= 0 else zero
-        for f in range(gammas.size + powers.size):
-            exponent = gammas[f] if f < gammas.size else powers[f - gammas.size]
-            a, b = zero, zero
-            if f >= gammas.size:
-                for i in range(L):
-                    scratch[i] = power(max(nll[i], floor), exponent)
-            elif exponent == two:
-                for i in range(L):
-                    scratch[i] = miss[i] * miss[i] * nll[i]
-            else:
-                for i in range(L):
-                    scratch[i] = power(max(miss[i], least), exponent) * nll[i]
-            for i in range(L):
-                a += scratch[i] * on[i]
-                b += scratch[i] * fg[i]
-            sums[0, FIXED_SLOTS + f] += a
-            sums[1, FIXED_SLOTS + f] += b
-        if not want_errors:
-            continue
 
-        limit = one
-        if hinge:
-            limit = real((1 << OCTAVES) - 1)
-            for i in range(L):
-                error[i] = max(one - u[i], zero)
-        else:
-            for i in range(L):
-                error[i] = miss[i]
-        top = zero
-        top_bg = zero
-        for i in range(L):
-            v = error[i] if side[i] >= 0 else zero
-            error[i] = v
-            top = max(top, v)
-            top_bg = max(top_bg, v if side[i] == 0 else zero)
-        if top_bg > peak_R2[r, 0]:
-            for i in range(L):
-                if side[i] == 0 and error[i] > peak_R2[r, 0] and on[i] > zero:
-                    peak_R2[r, 0] = error[i]
-                    peak_at_R2[r, 0] = n * P + s + i
-        if pair:  # the background of class 0 is the foreground of class 1
-            for i in range(L):
-                if side[i] == 1 and error[i] > peak_R2[r, 1] and fg[i] > zero:
-                    peak_R2[r, 1] = error[i]
-                    peak_at_R2[r, 1] = n * P + s + i
-        if hinge:
-            for i in range(L):
-                code[i] = hinge_code(min(error[i], limit), per_octave)
-        else:
-            for i in range(L):
-                code[i] = np.int32(error[i] * scale)
-        if hinge:
-            none_bg, none_fg = 0, 0
-            for i in range(L):
-                none_bg += (side[i] == 0) & (error[i] == zero)
-                none_fg += (side[i] == 1) & (error[i] == zero)
-            counts_NR23[n, r, 0, ZEROS] += none_bg
-            counts_NR23[n, r, 1, ZEROS] += none_fg
-        if weighted or top > limit:
-            for i in range(L):
-                k = side[i]
-                if k >= 0 and not (hinge and error[i] == zero):
-                    q = min(code[i] >> RESIDUAL, np.int32(K - 1))
-                    v = fg[i] if k == 1 else on[i]
-                    whist_2R2K[0, r, k, q] += v
-                    whist_2R2K[1, r, k, q] += np.float64(v) * error[i]
-            continue
-        a, b = zero, zero
-        for i in range(L):
-            v = error[i]
-            a += v if side[i] == 0 else zero
-            b += v if side[i] == 1 else zero
-        total_R2[r, 0] += a
-        total_R2[r, 1] += b
-        table = packed_R2K[r].reshape(2 * width)
-        for i in range(L):
-            q = code[i] >> RESIDUAL
-            q = q if q > 0 else np.int32(K + 1 + (i & (SPREAD - 1)))
-            slot[i] = q + np.int32(width) if side[i] == 1 else q
-        for i in range(L):
-            table[np.uint32(slot[i])] += unit + np.int64(code[i] & mask)
-    return bad
+@kernel
+def _sided_margin(z, side, u):
+    """u = z on the foreground, -z on the background, 0 at ignored pixels, whatever stands there."""
+    zero = z.dtype.type(0)
+    for i in range(z.size):
+        v = z[i] if side[i] == 1 else -z[i]
+        u[i] = v if side[i] >= 0 else zero
+
+
+@kernel
+def _sided_difference(z0, z1, side, u):
+    """As `_sided_margin` of z1 - z0."""
+    zero = z0.dtype.type(0)
+    for i in range(z0.size):
+        v = z1[i] - z0[i]
+        v = v if side[i] == 1 else -v
+        u[i] = v if side[i] >= 0 else zero
+
+
+@kernel
+def _count_hits(side, u):
+    """Right predictions by side. A background margin of 0 is one, a foreground one is not: ties go to the lower class."""
+    zero = u.dtype.type(0)
+    background, foreground = 0, 0
+    for i in range(u.size):
+        background += (side[i] == 0) & (u[i] >= zero)
+        foreground += (side[i] == 1) & (u[i] > zero)
+    return background, foreground
+
+
+@kernel
+def sigmoids(u, tail, miss):
+    """tail = e^-|u|, miss = sigmoid(-u), each with its relative precision."""
+    zero, one = u.dtype.type(0), u.dtype.type(1)
+    for i in range(u.size):
+        t = exp(-abs(u[i]))
+        share = one / (one + t)
+        tail[i] = t
+        miss[i] = t * share if u[i] >= zero else share
+
+
+@kernel
+def log_losses(u, tail, nll):
+    """-log p = log(1 + e^-u)."""
+    zero = u.dtype.type(0)
+    for i in range(u.size):
+        nll[i] = log1p(tail[i]) + max(-u[i], zero)
+
+
+@kernel
+def _sum_sides(x, on, fg, sums_2S, slot):
+    """Add the sums of x over the background and the foreground."""
+    a, b = x.dtype.type(0), x.dtype.type(0)
+    for i in range(x.size):
+        a += x[i] * on[i]
+        b += x[i] * fg[i]
+    sums_2S[0, slot] += a
+    sums_2S[1, slot] += b
+
+
+@kernel
+def _sum_weighted_hits(u, on, fg, sums_2S):
+    """Add the weights by side, and those of the right predictions."""
+    last = sums_2S.shape[1] - 1
+    zero = u.dtype.type(0)
+    total_bg, total_fg, hit_bg, hit_fg = zero, zero, zero, zero
+    for i in range(u.size):
+        total_bg += on[i]
+        total_fg += fg[i]
+        hit_bg += on[i] if u[i] >= zero else zero
+        hit_fg += fg[i] if u[i] > zero else zero
+    sums_2S[0, last - 1] += total_bg
+    sums_2S[1, last - 1] += total_fg
+    sums_2S[0, last] += hit_bg
+    sums_2S[1, last] += hit_fg
 
 
 @nb.njit(inline="always")
@@ -240,106 +140,334 @@ def hinge_code(error, per_octave):
 
 
 @kernel
-def backward(
+def _hinge_errors(u, side, limit, per_octave, error, packed):
+    """Errors (0 at ignored pixels) and their packed places. Returns how many lie beyond the limit."""
+    zero, one = u.dtype.type(0), u.dtype.type(1)
+    beyond = 0
+    for i in range(u.size):
+        v = max(one - u[i], zero)
+        v = v if side[i] >= 0 else zero
+        error[i] = v
+        beyond += v > limit
+        packed[i] = hinge_code(min(v, limit), per_octave)
+    return beyond
+
+
+@kernel
+def _probability_errors(miss, side, scale, error, packed):
+    """As `_hinge_errors` for probabilities."""
+    zero = miss.dtype.type(0)
+    for i in range(miss.size):
+        v = miss[i] if side[i] >= 0 else zero
+        error[i] = v
+        packed[i] = np.int32(v * scale)
+
+
+@kernel
+def _codes(packed, error, side, hinge, K, code):
+    """What the backward pass needs to know of a pixel. Returns the numbers of hinge errors of 0 by side."""
+    zero = error.dtype.type(0)
+    none, none_fg = 0, 0
+    K = np.int32(K)
+    for i in range(packed.size):
+        nothing = hinge & (error[i] == zero)
+        bin_ = min(packed[i] >> np.int32(RESIDUAL), K - np.int32(1))
+        v = bin_ + (K if side[i] == 1 else np.int32(0))
+        v = np.int32(2) * K + side[i] if nothing else v
+        code[i] = v if side[i] >= 0 else np.int32(2) * K + np.int32(2)
+        none += nothing & (side[i] >= 0)
+        none_fg += nothing & (side[i] == 1)
+    return none - none_fg, none_fg
+
+
+@kernel
+def _side_codes(side, code):
+    """Codes without a histogram."""
+    for i in range(side.size):
+        code[i] = side[i] if side[i] >= 0 else np.int32(4)
+
+
+@kernel
+def _encode(packed, error, side, K, slot, amount):
+    """Counter and amount of every error. Returns the sums by side and how many are above the lowest bin."""
+    zero = error.dtype.type(0)
+    mask = np.int32((1 << RESIDUAL) - 1)
+    unit = np.uint32(1 << SHIFT)
+    width = np.int32(K + 1 + SPREAD)
+    total, foreground, hot = zero, zero, np.int32(0)
+    for i in range(packed.size):
+        t = packed[i]
+        hot += np.int32(t > mask)
+        slot[i] = stages.spread_bin(t, i, K) + (width if side[i] == 1 else np.int32(0))
+        amount[i] = unit | np.uint32(t & mask)
+        total += error[i]
+        foreground += error[i] if side[i] == 1 else zero
+    return total - foreground, foreground, hot
+
+
+@kernel
+def _weighted_histogram(packed, error, side, weight, hinge, K, whist_22K):
+    """Float histogram: for weighted pixels and for hinge errors beyond the last edge, whose excess packing cannot hold."""
+    for i in range(packed.size):
+        k = side[i]
+        if k >= 0 and not (hinge and error[i] == 0):
+            q = min(packed[i] >> RESIDUAL, np.int32(K - 1))
+            whist_22K[0, k, q] += weight[i]
+            whist_22K[1, k, q] += np.float64(weight[i]) * error[i]
+
+
+@kernel
+def forward(
     z_NCP, pair, y_NRP, weight_NP, weighted, positive_R, ignore, labels_to, hinge, first, last, block, K, want, gammas, powers,
-    grad_NR2S, table_GR2K, grad_pixel_NRP, grad_NCP,
+    sums_NR2S, counts_NR23, packed_R2K, total_R2, whist_2R2K, pixel_NRP, code_NRP,
 ):  # fmt: skip
-    """Gradient with respect to the logits, given the gradient of every sum: d/du of each member, times du/dz = ±1."""
+    """Statistics of the blocks first..last-1 of rows (image, channel). Returns the number of pixels with a bad label.
+
+    `pair`: two softmax channels form one row; else each channel is one. Row r is foreground where the label equals
+    positive_R[r]; labels are y_NRP[n, r], or y_NRP[n, 0] where there is one map for all channels. Labels other than
+    0..labels_to-1 and `ignore` are bad.
+    """
     P = z_NCP.shape[2]
     R = positive_R.size
     real = z_NCP.dtype.type
-    zero, one, two = real(0), real(1), real(2)
-    floor, least = real(POWER_FLOOR), real(1e-30)
+    zero, one = real(0), real(1)
     blocks = (P + block - 1) // block
-    u = np.empty(block, z_NCP.dtype)
-    miss = np.empty(block, z_NCP.dtype)
-    nll = np.empty(block, z_NCP.dtype)
-    slope = np.empty(block, z_NCP.dtype)
-    side = np.empty(block, np.int32)
-    scale = real(K * (1 << RESIDUAL))
-    limit = real((1 << OCTAVES) - 1)
-    per_octave = np.int32(K // OCTAVES)
-    want_errors, want_pixel = (want & WANT_ERRORS) != 0, (want & WANT_PIXEL) != 0
-    want_nll = gammas.size > 0 or powers.size > 0
+    maps = np.empty((7, block), z_NCP.dtype)
+    indices, amounts = np.empty((3, block), np.int32), np.empty(block, np.uint32)
+    scale, limit, per_octave = real(K * (1 << RESIDUAL)), real((1 << OCTAVES) - 1), np.int32(K // OCTAVES)
+    want_errors, want_hits, want_pixel = (want & WANT_ERRORS) != 0, (want & WANT_HITS) != 0, (want & WANT_PIXEL) != 0
+    want_nll = (want & WANT_NLL) != 0 or want_pixel or gammas.size > 0 or powers.size > 0
+    want_miss, want_margin = (want & WANT_MISS) != 0, (want & WANT_NLL_ALL) != 0
+    bad = 0
     for j in range(first, last):
         row, s = j // blocks, (j % blocks) * block
         n, r = row // R, row % R
         L = min(block, P - s)
-        group = n if table_GR2K.shape[0] > 1 else 0
+        u, tail, miss, nll = maps[0, :L], maps[1, :L], maps[2, :L], maps[3, :L]
+        on, fg, scratch = maps[4, :L], maps[5, :L], maps[6, :L]  # on, fg: weight as background, as foreground
+        side, packed, slot, amount = indices[0, :L], indices[1, :L], indices[2, :L], amounts[:L]
+        sums = sums_NR2S[n, r]
         y = y_NRP[n, r if y_NRP.shape[1] > 1 else 0, s : s + L]
-        positive = positive_R[r]
-        for i in range(L):
-            v = np.int64(y[i])
-            legal = v >= 0 and v < labels_to and v != ignore
-            side[i] = np.int32(v == positive) if legal else np.int32(-1)
+        off, foreground, wrong = _read_sides(y, ignore, labels_to, positive_R[r], side)
+        bad += wrong
+        counts_NR23[n, r, 0, PIXELS] += L - off - foreground
+        counts_NR23[n, r, 1, PIXELS] += foreground
+        if pair:
+            _sided_difference(z_NCP[n, 0, s : s + L], z_NCP[n, 1, s : s + L], side, u)
+        else:
+            _sided_margin(z_NCP[n, r, s : s + L], side, u)
+        if want_hits:
+            right_bg, right_fg = _count_hits(side, u)
+            counts_NR23[n, r, 0, HITS] += right_bg
+            counts_NR23[n, r, 1, HITS] += right_fg
+        if want_miss or want_nll or want_margin or weighted:
+            for i in range(L):
+                fg[i] = one if side[i] == 1 else zero
+                on[i] = one if side[i] == 0 else zero
+        if weighted:
+            weight = weight_NP[n, s : s + L]
+            for i in range(L):
+                fg[i] *= weight[i]
+                on[i] *= weight[i]
+            _sum_weighted_hits(u, on, fg, sums)
+        if want_miss or want_nll or (want_errors and not hinge):
+            sigmoids(u, tail, miss)
+        if want_miss:
+            _sum_sides(miss, on, fg, sums, MISS)
+            if (want & WANT_PROB_SQ) != 0:
+                for i in range(L):
+                    scratch[i] = miss[i] * miss[i]
+                _sum_sides(scratch, on, fg, sums, MISS_SQ)
+        if want_nll:
+            log_losses(u, tail, nll)
+            _sum_sides(nll, on, fg, sums, NLL)
+        if want_margin:
+            _sum_sides(u, on, fg, sums, MARGIN)
+        if want_pixel:
+            for i in range(L):
+                pixel_NRP[n, r, s + i] = nll[i] if side[i] >= 0 else zero
+        for f in range(gammas.size):
+            focal_terms(miss, nll, gammas[f], scratch)
+            _sum_sides(scratch, on, fg, sums, FIXED_SLOTS + f)
+        for f in range(powers.size):
+            power_terms(nll, powers[f], scratch)
+            _sum_sides(scratch, on, fg, sums, FIXED_SLOTS + gammas.size + f)
+        code = code_NRP[n, r, s : s + L]
+        if not want_errors:
+            _side_codes(side, code)
+            continue
+        beyond = 0
+        if hinge:
+            beyond = _hinge_errors(u, side, limit, per_octave, tail, packed)
+        else:
+            _probability_errors(miss, side, scale, tail, packed)
+        none_bg, none_fg = _codes(packed, tail, side, hinge, K, code)
+        counts_NR23[n, r, 0, ZEROS] += none_bg
+        counts_NR23[n, r, 1, ZEROS] += none_fg
+        if weighted or beyond > 0:
+            for i in range(L):
+                scratch[i] = on[i] + fg[i] if weighted else one
+            _weighted_histogram(packed, tail, side, scratch, hinge, K, whist_2R2K[:, r])
+            continue
+        table = packed_R2K[r].reshape(2 * (K + 1 + SPREAD))
+        for a in range(0, L, stages.CHUNK):
+            b = min(a + stages.CHUNK, L)
+            error_bg, error_fg, hot = _encode(packed[a:b], tail[a:b], side[a:b], K, slot[a:b], amount[a:b])
+            total_R2[r, 0] += error_bg
+            total_R2[r, 1] += error_fg
+            if 8 * hot >= b - a:
+                for i in range(a, b):
+                    table[np.uint32(slot[i])] += np.int64(amount[i])
+            elif hot > 0:
+                for i in range(a, b):
+                    if packed[i] >= 1 << RESIDUAL:
+                        table[np.uint32(slot[i])] += np.int64(amount[i])
+    return bad
+
+
+@kernel
+def _look_up(code, table, out):
+    for i in range(code.size):
+        out[i] = table[np.uint32(code[i])]
+
+
+@kernel
+def _times_slope(z, w, out):
+    """out = w sigmoid(z) (1 - sigmoid(z)), 0 where w is."""
+    zero, one = w.dtype.type(0), w.dtype.type(1)
+    for i in range(w.size):
+        t = exp(-abs(z[i]))
+        share = one / (one + t)
+        out[i] = w[i] * (t * share * share) if w[i] != zero else zero
+
+
+@kernel
+def _decode(code, K, side):
+    K = np.int32(K)
+    for i in range(code.size):
+        v = np.int32(code[i])
+        k = np.int32(v >= K) if v < np.int32(2) * K else v - np.int32(2) * K
+        side[i] = k if k < np.int32(2) else np.int32(-1)
+
+
+@kernel
+def _plain_slope(side, miss, grad_2S, slope):
+    """d/du of the sums of m, m², -log p and u: through m, dm/du = -m (1-m); through -log p, -m."""
+    real = miss.dtype.type
+    one, two = real(1), real(2)
+    linear0, linear1, square0, square1 = grad_2S[0, MISS], grad_2S[1, MISS], two * grad_2S[0, MISS_SQ], two * grad_2S[1, MISS_SQ]
+    log0, log1, margin0, margin1 = grad_2S[0, NLL], grad_2S[1, NLL], grad_2S[0, MARGIN], grad_2S[1, MARGIN]
+    for i in range(miss.size):
+        m, f = miss[i], side[i] == 1
+        v = (linear1 if f else linear0) + (square1 if f else square0) * m
+        slope[i] = (margin1 if f else margin0) - m * (v * (one - m) + (log1 if f else log0))
+
+
+@kernel
+def _power_slope(side, miss, nll, of_background, of_foreground, exponent, slope):
+    """Add d/du of the sums of (-log p)^q."""
+    real = miss.dtype.type
+    zero, one, floor = real(0), real(1), real(POWER_FLOOR)
+    for i in range(miss.size):
+        v = exponent * power(max(nll[i], floor), exponent - one) * miss[i]
+        slope[i] -= (of_foreground if side[i] == 1 else of_background) * v if nll[i] > floor else zero
+
+
+@kernel
+def _focal_slope(side, miss, nll, of_background, of_foreground, gamma, slope):
+    """Add d/du of the sums of m^g (-log p)."""
+    real = miss.dtype.type
+    one, least = real(1), real(1e-30)
+    if gamma == real(2):
+        for i in range(miss.size):
+            m = miss[i]
+            v = m * m * (real(2) * (one - m) * nll[i] + m)
+            slope[i] -= (of_foreground if side[i] == 1 else of_background) * v
+        return
+    for i in range(miss.size):
+        m = miss[i]
+        v = power(max(m, least), gamma)
+        slope[i] -= (of_foreground if side[i] == 1 else of_background) * v * (gamma * (one - m) * nll[i] + m)
+
+
+@kernel
+def _signed(side, slope, out):
+    """out = d/dz from d/du."""
+    zero = slope.dtype.type(0)
+    for i in range(slope.size):
+        v = slope[i] if side[i] == 1 else -slope[i]
+        out[i] = v if side[i] >= 0 else zero
+
+
+@kernel
+def backward(
+    z_NCP, pair, weight_NP, weighted, hinge, first, last, block, K, want, gammas, powers,
+    code_NRP, grad_NR2S, table_GRT, grad_pixel_NRP, grad_NCP,
+):  # fmt: skip
+    """Gradient with respect to the logits, given the gradient of every sum: d/du of each member, times du/dz = ±1.
+
+    table_GRT holds by code d/dz of the loss through the pixel's error: of a hinge error its derivative, of a probability
+    error the factor of sigmoid' = m (1-m).
+    """
+    P = z_NCP.shape[2]
+    N, R = code_NRP.shape[:2]
+    real = z_NCP.dtype.type
+    zero = real(0)
+    blocks = (P + block - 1) // block
+    maps = np.empty((7, block), z_NCP.dtype)
+    sides = np.empty(block, np.int32)
+    want_errors, want_pixel = (want & WANT_ERRORS) != 0, (want & WANT_PIXEL) != 0
+    want_others = want_pixel or gammas.size > 0 or powers.size > 0 or (want & (WANT_MISS | WANT_NLL | WANT_NLL_ALL)) != 0
+    for j in range(first, last):
+        row, s = j // blocks, (j % blocks) * block
+        n, r = row // R, row % R
+        L = min(block, P - s)
+        u, tail, miss, nll, slope = maps[0, :L], maps[1, :L], maps[2, :L], maps[3, :L], maps[4, :L]
+        w, z, side = maps[5, :L], maps[6, :L], sides[:L]
+        code, out = code_NRP[n, r, s : s + L], grad_NCP[n, 1 if pair else r, s : s + L]
         if pair:
             z0, z1 = z_NCP[n, 0, s : s + L], z_NCP[n, 1, s : s + L]
             for i in range(L):
-                u[i] = z1[i] - z0[i]
+                z[i] = z1[i] - z0[i]
         else:
-            z1 = z_NCP[n, r, s : s + L]
-            for i in range(L):
-                u[i] = z1[i]
-        for i in range(L):
-            v = u[i] if side[i] == 1 else -u[i]
-            u[i] = v if side[i] >= 0 else zero
-        g0, g1 = grad_NR2S[n, r, 0], grad_NR2S[n, r, 1]
-        for i in range(L):
-            tail = exp(-abs(u[i]))
-            share = one / (one + tail)
-            miss[i] = tail * share if u[i] >= zero else share
-            nll[i] = tail
-        # through m: dm/du = -m (1-m); through -log p: -m
-        linear0, linear1, square0, square1, log0, log1 = g0[MISS], g1[MISS], two * g0[MISS_SQ], two * g1[MISS_SQ], g0[NLL], g1[NLL]
-        margin0, margin1 = g0[MARGIN], g1[MARGIN]
-        for i in range(L):
-            m = miss[i]
-            v = (linear1 if side[i] == 1 else linear0) + (square1 if side[i] == 1 else square0) * m
-            slope[i] = (margin1 if side[i] == 1 else margin0) - m * (v * (one - m) + (log1 if side[i] == 1 else log0))
-        if want_pixel:
-            for i in range(L):
-                v = grad_pixel_NRP[n, r, s + i]
-                if weighted:
-                    v = v / weight_NP[n, s + i] if weight_NP[n, s + i] > 0 else zero
-                slope[i] -= v * miss[i]
-        if want_nll:
-            for i in range(L):
-                nll[i] = log1p(nll[i]) + max(-u[i], zero)
-        for f in range(gammas.size + powers.size):
-            exponent = gammas[f] if f < gammas.size else powers[f - gammas.size]
-            a, b = g0[FIXED_SLOTS + f], g1[FIXED_SLOTS + f]
-            if f >= gammas.size:
-                for i in range(L):
-                    v = exponent * power(max(nll[i], floor), exponent - one) * miss[i]
-                    slope[i] -= (b if side[i] == 1 else a) * v if nll[i] > floor else zero
-            else:
-                for i in range(L):
-                    m = miss[i]
-                    v = m * m if exponent == two else power(max(m, least), exponent)
-                    slope[i] -= (b if side[i] == 1 else a) * v * (exponent * (one - m) * nll[i] + m)
+            z = z_NCP[n, r, s : s + L]
         if want_errors:
-            t0, t1 = table_GR2K[group, r, 0], table_GR2K[group, r, 1]
+            table = table_GRT[n if table_GRT.shape[0] > 1 else 0, r]
             if hinge:
-                for i in range(L):
-                    q = min(hinge_code(min(max(one - u[i], zero), limit), per_octave) >> RESIDUAL, np.int32(K - 1))
-                    v = t1[np.uint32(q)] if side[i] == 1 else t0[np.uint32(q)]
-                    slope[i] -= v if u[i] < one else zero
+                _look_up(code, table, w if want_others else out)
             else:
+                _look_up(code, table, tail)
+                _times_slope(z, tail, w if want_others else out)
+        if want_others:
+            _decode(code, K, side)
+            _sided_margin(z, side, u)
+            sigmoids(u, tail, miss)
+            _plain_slope(side, miss, grad_NR2S[n, r], slope)
+            if want_pixel:
                 for i in range(L):
-                    m = miss[i]
-                    q = min(np.int32(m * scale) >> RESIDUAL, np.int32(K - 1))
-                    v = t1[np.uint32(q)] if side[i] == 1 else t0[np.uint32(q)]
-                    slope[i] -= v * m * (one - m)
+                    # the map is not weighted: its weights are the caller's
+                    v = grad_pixel_NRP[n, r, s + i]
+                    if weighted:
+                        v = v / weight_NP[n, s + i] if weight_NP[n, s + i] > 0 else zero
+                    slope[i] -= v * miss[i]
+            if gammas.size > 0 or powers.size > 0:
+                log_losses(u, tail, nll)
+            g0, g1 = grad_NR2S[n, r, 0], grad_NR2S[n, r, 1]
+            for f in range(gammas.size):
+                _focal_slope(side, miss, nll, g0[FIXED_SLOTS + f], g1[FIXED_SLOTS + f], gammas[f], slope)
+            for f in range(powers.size):
+                q = FIXED_SLOTS + gammas.size + f
+                _power_slope(side, miss, nll, g0[q], g1[q], powers[f], slope)
+            _signed(side, slope, out)
+            if want_errors:
+                for i in range(L):
+                    out[i] += w[i]
+        elif not want_errors:
+            out[:] = zero
         if weighted:
             for i in range(L):
-                slope[i] *= weight_NP[n, s + i]
-        for i in range(L):
-            v = slope[i] if side[i] == 1 else -slope[i]
-            slope[i] = v if side[i] >= 0 else zero
-        out = grad_NCP[n, 1 if pair else r, s : s + L]
-        for i in range(L):
-            out[i] = slope[i]
+                out[i] = out[i] * weight_NP[n, s + i] if weight_NP[n, s + i] > 0 else zero
         if pair:
-            out = grad_NCP[n, 0, s : s + L]
+            other = grad_NCP[n, 0, s : s + L]
             for i in range(L):
-                out[i] = -slope[i]
+                other[i] = -out[i]

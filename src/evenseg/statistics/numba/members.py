@@ -16,7 +16,7 @@ def _want(members: Members) -> int:
         "prob": softmax.WANT_PROB, "prob_sq": softmax.WANT_PROB_SQ, "overlap": softmax.WANT_OVERLAP,
         "product": softmax.WANT_OVERLAP, "nll": softmax.WANT_NLL, "nll_all": softmax.WANT_NLL_ALL,
         "hits": softmax.WANT_HITS, "errors": softmax.WANT_ERRORS, "pixel_nll": softmax.WANT_PIXEL,
-        "ranks": softmax.WANT_RANKS,
+        "ranks": softmax.WANT_RANKS, "absent": softmax.WANT_ABSENT,
     }  # fmt: skip
     if members.nll_all:  # two channels: the other class's -log p is the own one's plus the margin
         bits["nll_all"] |= softmax.WANT_NLL
@@ -104,14 +104,14 @@ def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> 
         hits=count["hits"] if members.hits else None,
         errors=errors if members.errors else None,
         error_counts=error_counts if members.errors else None,
-        peak=peak if members.errors else None,
+        peak=peak if members.errors and members.absent else None,
         ranked=_ranked(ranked, None),
         pixel_nll=pixel if members.pixel_nll else None,
     )
 
 
 def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair: bool) -> SegmentStatistics:
-    sums_NR2S, counts_NR23, errors, error_counts, peak, _, pixel, *ranked = raw
+    sums_NR2S, counts_NR23, errors, error_counts, peak, _, pixel, _, *ranked = raw
     error_counts = error_counts.detach()  # counts carry no gradient
     if not per_image:
         sums_NR2S, counts_NR23 = sums_NR2S.sum(0, keepdim=True), counts_NR23.sum(0, keepdim=True)
@@ -128,14 +128,24 @@ def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair
         return sums_NR2S[:, :, 0, slot], sums_NR2S[:, :, 1, slot]
 
     n0, n1 = n_NR2[..., 0], n_NR2[..., 1]
-    hit0, hit1 = hits_NR2[..., 0], hits_NR2[..., 1]
-    miss0, miss1 = side(margin.MISS)
-    square0, square1 = side(margin.MISS_SQ)
-    nll0, nll1 = side(margin.NLL)
-    margin0, margin1 = side(margin.MARGIN)
-    labels, overlap = by_class(n0, n1), by_class(n0 - miss0, n1 - miss1)
-    total = (n0 + n1).expand(-1, 2) if pair else n0 + n1
-    every = square0 + square1
+    labels = by_class(n0, n1)
+    prob = prob_sq = overlap = nll = nll_rest = nll_all = predicted = hits = None
+    if members.prob or members.prob_sq or members.overlap or members.product:
+        miss0, miss1 = side(margin.MISS)
+        prob = by_class(n0 - miss0 + miss1, n1 - miss1 + miss0)
+        overlap = by_class(n0 - miss0, n1 - miss1)
+        if members.prob_sq:
+            every = sum(side(margin.MISS_SQ))
+            prob_sq = by_class(n0 - 2 * miss0 + every, n1 - 2 * miss1 + every)
+    if members.nll or members.nll_all:
+        nll0, nll1 = side(margin.NLL)
+        nll, nll_rest = by_class(nll0, nll1), None if pair else nll0
+        if members.nll_all:  # the other class's -log p is this one's plus the margin
+            margin0, margin1 = side(margin.MARGIN)
+            nll_all = by_class(nll0 + nll1 + margin1, nll0 + nll1 + margin0)
+    if members.hits:
+        hit0, hit1 = hits_NR2[..., 0], hits_NR2[..., 1]
+        predicted, hits = by_class(hit0 + n1 - hit1, hit1 + n0 - hit0), by_class(hit0, hit1)
     focal = {g: side(margin.FIXED_SLOTS + i) for i, g in enumerate(members.focal)}
     power = {q: side(margin.FIXED_SLOTS + len(members.focal) + i) for i, q in enumerate(members.power)}
     if members.errors and pair:
@@ -143,25 +153,24 @@ def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair
         error_counts = torch.cat([error_counts.flip(2), error_counts], 1)
     return SegmentStatistics(
         pixels=pixels_NR2.sum(2).expand_as(labels),
-        valid=total,
+        valid=(n0 + n1).expand(-1, 2) if pair else n0 + n1,
         labels=labels,
         labels_sq=labels,
-        prob=by_class(n0 - miss0 + miss1, n1 - miss1 + miss0) if members.prob else None,
-        prob_sq=by_class(n0 - 2 * miss0 + every, n1 - 2 * miss1 + every) if members.prob_sq else None,
+        prob=prob if members.prob else None,
+        prob_sq=prob_sq,
         overlap=overlap if members.overlap else None,
         product=overlap if members.product else None,
-        nll=by_class(nll0, nll1) if members.nll else None,
-        nll_rest=nll0 if members.nll and not pair else None,
-        # the other class's -log p is this one's plus the margin
-        nll_all=by_class(nll0 + nll1 + margin1, nll0 + nll1 + margin0) if members.nll_all else None,
+        nll=nll if members.nll else None,
+        nll_rest=nll_rest if members.nll else None,
+        nll_all=nll_all,
         focal={g: by_class(*f) for g, f in focal.items()},
         focal_rest={} if pair else {g: f[0] for g, f in focal.items()},
         power={q: by_class(*f) for q, f in power.items()},
-        predicted=by_class(hit0 + n1 - hit1, hit1 + n0 - hit0) if members.hits else None,
-        hits=by_class(hit0, hit1) if members.hits else None,
+        predicted=predicted,
+        hits=hits,
         errors=errors if members.errors else None,
         error_counts=error_counts if members.errors else None,
-        peak=by_class(peak[:, :, 1], peak[:, :, 0]) if members.errors else None,
+        peak=by_class(peak[:, :, 1], peak[:, :, 0]) if members.errors and members.absent else None,
         ranked=_ranked(ranked, pair),
         pixel_nll=(pixel[:, 0] if pair else pixel) if members.pixel_nll else None,
     )

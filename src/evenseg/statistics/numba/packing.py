@@ -9,10 +9,10 @@ import numpy as np
 
 from evenseg.statistics.numba.compiler import kernel
 
-RESIDUAL = 14
-SHIFT = 40
+RESIDUAL = 9
+SHIFT = 31
 SPREAD = 8  # unused counters beside the bins: errors of the uncounted lowest bin go there, spread against stalls
-FLUSH = 1 << 22  # most pixels a worker may pack before unpacking; 2^26 would overflow the sum
+FLUSH = 1 << 22  # most pixels packed before unpacking: beyond, a sum could overflow into its count
 
 
 @kernel
@@ -27,8 +27,9 @@ def unpack(packed_R2W, first, last, edge, width, counts_R2K, sums_R2K):
             for b in range(1, K + 1):
                 v = source[b]
                 if v != 0:
+                    source[b] = 0
                     count = v >> SHIFT
                     k = min(b, K - 1)  # the largest possible error falls on the upper edge of the last bin
                     counts_R2K[r, side, k] += count
                     sums_R2K[r, side, k] += count * edge[b] + (v & mask) * fraction * width[k]
-            source[:] = 0
+            source[K + 1 :] = 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from evenseg.statistics.numba import workers
 from evenseg.statistics.numba.compiler import kernel
-from evenseg.statistics.numba.margin import hinge_code
 from evenseg.statistics.numba.packing import RESIDUAL
 from evenseg.statistics.numba.scalar import exp
-from evenseg.statistics.numba.softmax import read_labels
+from evenseg.statistics.numba.stages import read_labels
 from evenseg.statistics.ranking import CAPACITY, TOLERANCE
 
 
@@ -43,8 +43,16 @@ def steepness(counts_R2K, size_R, slope_K, loss_RK):
 
 def open_bins(counts_R2K: np.ndarray, size_R: np.ndarray, slope_K: np.ndarray) -> np.ndarray | None:
     """(R, K) bool as `statistics.ranking.open_bins`, or None if no bin needs opening."""
-    loss = np.empty((counts_R2K.shape[0], counts_R2K.shape[2]))
-    energy = steepness(counts_R2K, size_R, slope_K, loss)
+    R, _, K = counts_R2K.shape
+    loss, energies = np.empty((R, K)), np.zeros(R)
+
+    def task(k: int, a: int, b: int) -> int:
+        for r in range(a, b):
+            energies[r] = steepness(counts_R2K[r : r + 1], size_R[r : r + 1], slope_K, loss[r : r + 1])
+        return 0
+
+    workers.share(task, 0, R, workers.count(counts_R2K.size))
+    energy = energies.sum()  # row by row: the same whatever the number of threads
     flat, goal = loss.reshape(-1), TOLERANCE**2 * energy
     rest = flat.sum()
     if not rest > goal:
@@ -56,6 +64,42 @@ def open_bins(counts_R2K: np.ndarray, size_R: np.ndarray, slope_K: np.ndarray) -
     opened = np.zeros(flat.size, np.bool_)
     opened[order[(left > goal) & (size <= CAPACITY)]] = True
     return opened.reshape(loss.shape)
+
+
+@kernel
+def _count_above(row, place, counts_RSK, above):
+    """Fill `above` for a list in the order of row, falling bin and falling error."""
+    K = counts_RSK.shape[2]
+    current, bin_ = -1, -1
+    over, run = np.zeros(2), np.zeros(2)  # above the bin, and above in it
+    for q in range(row.size):
+        if row[q] != current:
+            current, bin_ = row[q], K
+            over[:] = 0.0
+            run[:] = 0.0
+        k, side = place[q, 3], place[q, 2]
+        if k != bin_:
+            for b in range(min(bin_, K - 1), k, -1):
+                over[0] += counts_RSK[current, 0, b]
+                over[1] += counts_RSK[current, 1, b]
+            bin_ = k
+            run[:] = 0.0
+        above[q, 0], above[q, 1] = over[0] + run[0], over[1] + run[1]
+        run[side] += 1.0
+
+
+def rank_list(error: np.ndarray, place: np.ndarray, counts_GC2K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `statistics.ranking.rank`: order of the listed errors and, in that order, the numbers of errors above each."""
+    _, C, _, K = counts_GC2K.shape
+    row = place[:, 0] * C + place[:, 1]
+    key = row * K + (K - 1 - place[:, 3])
+    if error.dtype == np.float32:  # bits of non-negative floats sort as the floats do
+        order = np.argsort((key << 32) | (0x7FFFFFFF - error.view(np.int32).astype(np.int64)))
+    else:
+        order = np.lexsort((-error, key))
+    above = np.empty((len(order), 2))
+    _count_above(row[order], place[order], counts_GC2K.reshape(-1, 2, K), above)
+    return order, above
 
 
 @kernel
@@ -74,7 +118,7 @@ def list_softmax(
     for j in range(first, last):
         n, s = j // blocks, (j % blocks) * block
         L = min(block, P - s)
-        read_labels(y_NP[n, s : s + L], ignore, C, label, L)
+        read_labels(y_NP[n, s : s + L], ignore, C, label[:L])
         top, inv = top_NP[n, s : s + L], inv_NP[n, s : s + L]
         for c in range(C):
             if lowest_C[c] >= K:
@@ -106,61 +150,29 @@ def list_softmax(
 
 @kernel
 def list_margin(
-    z_NCP, pair, y_NRP, positive_R, ignore, labels_to, hinge, group, open_RK, lowest_R, first, last, block, limit, per_octave,
-    error, place, pixel, count,
+    z_NCP, pair, hinge, code_NRP, open_RT, group, K, first, last, block, error, place, pixel, count,
 ):  # fmt: skip
-    """As `list_softmax`, for rows of margins."""
+    """As `list_softmax`, for rows of margins, whose bins are known by code; open_RT says by code which are open."""
     P = z_NCP.shape[2]
-    R, K = open_RK.shape
-    real = z_NCP.dtype.type
-    zero, one = real(0), real(1)
+    R = code_NRP.shape[1]
+    zero, one = z_NCP.dtype.type(0), z_NCP.dtype.type(1)
     blocks = (P + block - 1) // block
-    scale = real(K * (1 << RESIDUAL))
-    code, side = np.empty(block, np.int32), np.empty(block, np.int32)
-    m = np.empty(block, z_NCP.dtype)
     for j in range(first, last):
         row, s = j // blocks, (j % blocks) * block
         n, r = row // R, row % R
-        L = min(block, P - s)
-        y = y_NRP[n, r if y_NRP.shape[1] > 1 else 0, s : s + L]
-        positive = positive_R[r]
-        edge = np.int32(lowest_R[r] << RESIDUAL)
-        for i in range(L):
-            v = np.int64(y[i])
-            legal = v >= 0 and v < labels_to and v != ignore
-            side[i] = np.int32(v == positive) if legal else np.int32(-1)
-        z1 = z_NCP[n, 1 if pair else r, s : s + L]
-        if pair:
-            z0 = z_NCP[n, 0, s : s + L]
-            for i in range(L):
-                m[i] = z1[i] - z0[i]
-        else:
-            for i in range(L):
-                m[i] = z1[i]
-        for i in range(L):
-            m[i] = m[i] if side[i] == 1 else -m[i]
-        if hinge:
-            for i in range(L):
-                v = max(one - m[i], zero)
-                m[i] = v
-                code[i] = hinge_code(min(v, real(limit)), np.int32(per_octave))
-        else:
-            for i in range(L):
-                u = m[i]
-                tail = exp(-abs(u))
-                share = one / (one + tail)
-                v = tail * share if u >= zero else share  # rounded as in the first pass, or errors at an edge change bins
-                m[i] = v
-                code[i] = np.int32(v * scale)
-        for i in range(L):
-            if code[i] < edge or side[i] < 0:
+        code, opened = code_NRP[n, r], open_RT[r]
+        for i in range(s, min(s + block, P)):
+            k = np.uint32(code[i])
+            if not opened[k] or count == error.size:
                 continue
-            k = min(code[i] >> RESIDUAL, K - 1)
-            if not open_RK[r, k] or count == error.size:
-                continue
-            error[count] = m[i]
-            place[count, 0], place[count, 1], place[count, 2], place[count, 3] = group, r, side[i], k
-            pixel[count] = n * P + s + i
+            side = np.int64(k >= K)
+            u = z_NCP[n, 1, i] - z_NCP[n, 0, i] if pair else z_NCP[n, r, i]
+            u = u if side == 1 else -u
+            tail = exp(-abs(u))
+            m = (tail if u >= zero else one) / (one + tail)
+            error[count] = max(one - u, zero) if hinge else m
+            place[count, 0], place[count, 1], place[count, 2], place[count, 3] = group, r, side, k - K * side
+            pixel[count] = n * P + i
             count += 1
     return count
 

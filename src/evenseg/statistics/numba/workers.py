@@ -1,17 +1,21 @@
 """Splits pixel blocks among threads and gives each thread accumulators of its own.
 
-The kernels release the GIL, so plain Python threads run them side by side. That needs none of numba's threading layers
-(the OpenMP one kills forked data-loader workers, the portable one forbids concurrent callers), and the number of threads
-is torch's own.
+The kernels release the GIL, so Python code can run them side by side, and none of numba's threading layers is needed (the OpenMP
+one kills forked data-loader workers, the portable one forbids concurrent callers). The threads are torch's own where they can
+be had: after an operation, torch's OpenMP threads keep spinning for a while in wait of the next one, and threads of another
+pool would share their cores with them. Elsewhere they are plain Python threads.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,8 +39,7 @@ def count(elements: int) -> int:
 def share(task: Callable[[int, int, int], int], first: int, last: int, parts: int) -> int:
     """Call task(worker, a, b) on pieces of the range first..last-1, side by side; the sum of what it returns.
 
-    There are more pieces than workers, so that a core that is busy elsewhere does not hold up the others. Worker 0 is the
-    calling thread. The pieces of one worker run one after another and may use accumulators of its own.
+    There are more pieces than workers, so that a core that is busy elsewhere does not hold up the others. The pieces of one worker run one after another and may use accumulators of its own.
     """
     parts = max(1, min(parts, last - first))
     if parts == 1:
@@ -52,6 +55,9 @@ def share(task: Callable[[int, int, int], int], first: int, last: int, parts: in
                 return total
             total += task(worker, a, b)
 
+    openmp = _torch_openmp(os.getpid())
+    if openmp is not None:
+        return _run_openmp(openmp, work, parts)
     global _pool, _pool_key
     key = (os.getpid(), max(parts - 1, torch.get_num_threads() - 1))
     with _lock:
@@ -63,6 +69,43 @@ def share(task: Callable[[int, int, int], int], first: int, last: int, parts: in
     finally:
         others = [future.result() for future in futures]
     return own + sum(others)
+
+
+_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@lru_cache(maxsize=2)
+def _torch_openmp(pid: int) -> ctypes.CDLL | None:
+    """The GNU OpenMP library that torch brings and has loaded, or None. After a fork its threads are gone for good."""
+    if pid != _FIRST_PID or not torch.backends.openmp.is_available():
+        return None
+    for file in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+        library = ctypes.CDLL(str(file))
+        library.GOMP_parallel.argtypes = [_Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        library.GOMP_parallel.restype = None
+        library.omp_get_thread_num.restype = ctypes.c_int
+        return library
+    return None
+
+
+_FIRST_PID = os.getpid()
+
+
+def _run_openmp(library: ctypes.CDLL, work: Callable[[int], int], parts: int) -> int:
+    """Sum of work(0), ..., work(parts - 1), each in a thread of torch's team; the first exception is raised here."""
+    results: list[int] = []
+    errors: list[BaseException] = []
+
+    def body(_: object) -> None:
+        try:
+            results.append(work(library.omp_get_thread_num()))
+        except BaseException as error:  # nothing may leave a C callback; it is raised below
+            errors.append(error)
+
+    library.GOMP_parallel(_Callback(body), None, parts, 0)
+    if errors:
+        raise errors[0]
+    return sum(results)
 
 
 def split(first: int, last: int, parts: int) -> list[tuple[int, int]]:
