@@ -38,9 +38,9 @@ def test_check_says_what_fits(tiny_study, write_yaml):
     assert result.exit_code == 0, result.output
     first, *lines = result.stdout.splitlines()
     assert first.endswith("tiny.yml: fits together")
-    assert lines[0] == "  data set   SyntheticRoads: 2 classes (ground, road), 255 ignored"
+    assert lines[0] == "  data set        SyntheticRoads: 2 classes (ground, road), 255 ignored"
     assert "LightUNet: 0.00 million parameters, 1 output" in lines[1]
-    assert lines[3] == "  CE+LovaszHinge 1 (1 CrossEntropyLoss + 0.5 LovaszHingeLoss)"
+    assert lines[3] == "  CE+LovaszHinge  1 (1 CrossEntropyLoss + 0.5 LovaszHingeLoss)"
 
 
 def test_check_names_phases_and_data_that_is_not_there(tiny, write_yaml):

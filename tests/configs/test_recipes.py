@@ -41,6 +41,8 @@ def test_the_families_are_there():
         "ocrnet", "enet", "deeplabv3p", "recall", "scribbles", "camvid", "crackforest", "drive", "magnetic_tile",
     }  # fmt: skip
     assert [file.name for file in CONFIGS.glob("*.*")] == []
+    described = (ROOT / "docs" / "recipes.md").read_text()
+    assert all(re.search(rf"^\|.*\b{file.parent.name}\b.*\|", described, re.M) for file in RECIPES)
 
 
 def test_every_base_is_used():

@@ -62,7 +62,7 @@ def test_a_good_configuration_gives_the_parts(tiny):
         ("device", "cuda", "device", ["no GPU"]),
         ("sampler", {"type": "EquiBatch"}, "sampler.type", ["unknown sampler type", "did you mean 'Equibatch'"]),
         ("sampler", {"type": "Equibatch", "clases": ["road"]}, "sampler.clases", ["did you mean 'classes'"]),
-        ("sampler", {"type": "Equibatch", "classes": ["raod"]}, "sampler", ["unknown class 'raod'", "'road'"]),
+        ("sampler", {"type": "Equibatch", "classes": ["raod"]}, "sampler.classes[0]", ["unknown class 'raod'", "'road'"]),
         ("sampler", {"type": "Shuffle", "length": 3}, "sampler.length", ["is filled in by the run"]),
         ("sampler", {"type": "ClassBalancedCrop"}, "sampler.type", ["has no RandomCrop"]),
     ],

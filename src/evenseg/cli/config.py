@@ -53,26 +53,22 @@ def _report(settings: Config, fit: Fit) -> list[str]:
     from evenseg.engine import loss_sections
 
     data = settings.train_dataset
-    lines = [f"{settings.source}: fits together"]
+    facts = {"data set": f"{data.type}: ", "model": f"{settings.model.type}: "}
     if fit.classes is None or fit.model is None:
-        where = data.keywords.get("root", data.type)
-        lines.append(f"  data set   {data.type}: its classes are not known before {where} exists")
-        lines.append(f"  model      {settings.model.type}: not held against the classes, nor are the losses")
+        facts["data set"] += f"its classes are not known before {data.keywords.get('root', data.type)} exists"
+        facts["model"] += "not held against the classes, nor are the losses"
     else:
         names = fit.classes.names
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        lines.append(f"  data set   {data.type}: {len(names)} classes ({shown}), {fit.classes.ignore_index} ignored")
+        facts["data set"] += f"{len(names)} classes ({shown}), {fit.classes.ignore_index} ignored"
         parameters = sum(parameter.numel() for parameter in fit.model.parameters())
         outputs = int(fit.model.num_outputs)  # type: ignore[arg-type]
-        lines.append(
-            f"  model      {settings.model.type}: {parameters / 1e6:.2f} million parameters, "
-            f"{outputs} output{'' if outputs == 1 else 's'}"
-        )
-    for path, section in loss_sections(settings).items():
-        lines.append(f"  {path.removeprefix('losses.'):<10} {_loss(section)}")
-    steps = f"{settings.iters} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}"
-    lines.append(f"  training   {steps}, {settings.optimizer.type}, {settings.lr_scheduler.type}, seed {settings.seed}")
-    return lines
+        facts["model"] += f"{parameters / 1e6:.2f} million parameters, {outputs} output{'' if outputs == 1 else 's'}"
+    facts |= {path.removeprefix("losses."): _loss(section) for path, section in loss_sections(settings).items()}
+    facts["training"] = f"{settings.iters} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}, "
+    facts["training"] += f"{settings.optimizer.type}, {settings.lr_scheduler.type}, seed {settings.seed}"
+    width = max(map(len, facts))
+    return [f"{settings.source}: fits together", *[f"  {name:<{width}}  {fact}" for name, fact in facts.items()]]
 
 
 def _loss(section: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, construct, join_path, look_up
+from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, construct, join_path, look_up, unknown_name
 from evenseg.data import (
     DATASETS,
     SAMPLERS,
@@ -175,6 +175,9 @@ def check_fit(config: Config, classes: Classes) -> nn.Module:
         _check_ignored(section, path, classes)
         _try_loss(loss, model, classes, path)
     _check_crop(config, int(model.stride), classes)  # type: ignore[arg-type]
+    for index, name in enumerate(config.sampler.keywords.get("classes") or ()):
+        if name not in classes.names:
+            raise ConfigError(unknown_name("class", name, classes.names), key_path=join_path("sampler.classes", index))
     return model
 
 
@@ -417,6 +420,12 @@ def _check_ignored(section: Any, key_path: str, classes: Classes) -> None:
 
 
 def _check_crop(config: Config, stride: int, classes: Classes) -> None:
+    window = config.evaluation.window
+    if window is not None and min(window) < stride:
+        raise ConfigError(
+            f"{list(window)} is smaller than the {stride} pixels that one cell of {config.model.type}'s deepest features covers",
+            key_path="evaluation.window",
+        )
     for index, transform in enumerate(config.train_dataset.transforms):
         ignored = transform.keywords.get("ignore_index", classes.ignore_index)
         if transform.type in TRANSFORMS and ignored != classes.ignore_index:
