@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,8 +40,15 @@ def check(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -
 
 
 @config.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table of docs/configuration.md instead.")] = False,
+) -> None:
     """Print the JSON Schema of configurations, for editors that complete and check YAML."""
+    if markdown:
+        from evenseg.config import key_table
+
+        typer.echo(key_table())
+        return
     import json
 
     from evenseg.engine import json_schema

@@ -1,7 +1,7 @@
 """Configurations: YAML read safely into frozen models; a wrong key is answered with the nearest right one. No torch."""
 
 from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
-from evenseg.config.json_schema import file_schema, keyword_schema
+from evenseg.config.json_schema import file_schema, key_table, keyword_schema
 from evenseg.config.load import dump_config, load_config, make_config, override_config
 from evenseg.config.schema import Config, DatasetSection, EvaluationSection, Section, StudySection
 from evenseg.config.signature import check_keywords, construct, keyword_model, look_up
@@ -18,6 +18,7 @@ __all__ = [
     "dump_config",
     "file_schema",
     "join_path",
+    "key_table",
     "keyword_model",
     "keyword_schema",
     "load_config",

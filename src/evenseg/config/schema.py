@@ -151,6 +151,33 @@ class Config(BaseModel):
     """One experiment. Exactly one of `loss` (one section) and `losses` (name -> section, for compare) is given.
 
     The `loss` sections stay plain mappings: `evenseg.build_loss` is their only reader.
+
+    Attributes:
+        name: what the run is called; by default the types of its loss.
+        train_dataset: the data set to train on, with the transforms of its samples in order.
+        val_dataset: the data set that is measured during training, same classes.
+        test_dataset: a third one for `evenseg evaluate --split test`; it takes the transforms of val_dataset.
+        model: the network; its number of classes is that of the data.
+        init_weights: weights to start from: a run folder or a file; what fits is loaded.
+        optimizer: the optimiser.
+        lr_scheduler: the learning rate of every step.
+        sampler: which pair every slot of a batch shows.
+        loss: one loss: `types` and `coef` per output of the model, and `phases`.
+        losses: name -> loss, for `evenseg compare`; the first is the baseline.
+        iters: optimiser steps of the run.
+        batch_size: images per step.
+        eval_interval: steps between two evaluations; by default only the last step is evaluated.
+        log_interval: steps that one logged row of training averages over.
+        checkpoint_interval: steps between two checkpoints to resume from; by default those of the evaluations.
+        keep_checkpoints: how many of these stay.
+        seed: of weights, samples and everything else that is random.
+        num_workers: processes that read images; 0 reads them in the training process.
+        precision: of the network's arithmetic; losses always accumulate in fp32.
+        device: where to train; auto takes a GPU where there is one.
+        on_unreadable: what happens when an image cannot be read: stop, or skip and count it.
+        evaluation: how images are seen and measured.
+        output: folder of the run or study; by default runs/NAME of the file.
+        study: what `evenseg compare` does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
