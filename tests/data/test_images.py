@@ -42,6 +42,8 @@ def test_bands_that_are_no_colours_need_tifffile(tree, monkeypatch, channels):
         patch.setitem(sys.modules, "tifffile", None)
         with pytest.raises(ValueError, match=r"a\.tif has bands that are no colours, .* needs the package tifffile"):
             read_image(tree.root / "a.tif", channels)
+    if channels == 4:
+        np.testing.assert_array_equal(read_image(tree.root / "a.tif", 3), pixels[..., :3])
     pytest.importorskip("tifffile", reason="tifffile is not installed")
     np.testing.assert_array_equal(read_image(tree.root / "a.tif", channels), pixels)
     (tree.root / "a.tif").write_bytes((tree.root / "a.tif").read_bytes()[:60])
@@ -55,6 +57,13 @@ def test_sixteen_bit_grey(tree):
     np.testing.assert_array_equal(read_image(tree.root / "a.png", 1), pixels)
     np.testing.assert_array_equal(read_image(tree.root / "a.png", 3), np.repeat(pixels, 3, axis=2))
     np.testing.assert_array_equal(read_indices(tree.root / "a.png"), pixels[..., 0])
+    for order in "<>":
+        tree.wide_tiff("a.tif", pixels, order=order)
+        read = read_image(tree.root / "a.tif", 1)
+        assert read.dtype == np.uint16
+        assert read.dtype.isnative
+        np.testing.assert_array_equal(read, pixels)
+        np.testing.assert_array_equal(read_indices(tree.root / "a.tif"), pixels[..., 0])
 
 
 def test_channels_of_eight_bits(tree):

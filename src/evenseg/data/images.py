@@ -18,6 +18,8 @@ MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".npy")
 
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
+# orders of the two bytes of a channel; N stands for the machine's own
+_OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # Pillow's plugins and NumPy let most of these through
 _DECODING_ERRORS = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
@@ -52,7 +54,7 @@ def read_image(file: Path, channels: int = 3) -> NDArray[Any]:
                 f"{file} holds {pixels.dtype} of shape {pixels.shape}; images are (H, W, channels), uint8, uint16 or floats"
             )
         pixels = pixels if pixels.dtype.kind == "u" else pixels.astype(np.float32)
-    elif file.suffix.lower() in (".tif", ".tiff") and _is_beyond_pillow(file):
+    elif file.suffix.lower() in (".tif", ".tiff") and _is_beyond_pillow(file, channels):
         pixels = _read_bands(file)
     else:
         with open_image(file) as image:
@@ -142,11 +144,12 @@ def _loaded(image: Image.Image, file: Path) -> Image.Image:
     return image
 
 
-def _is_beyond_pillow(file: Path) -> bool:
-    """Tells whether a TIFF has more bands than Pillow reads of it: it drops a fourth that is no alpha, and opens no fifth."""
+def _is_beyond_pillow(file: Path, channels: int) -> bool:
+    """Tells whether a TIFF has bands that Pillow does not read: it drops a fourth that is no alpha, and opens no fifth."""
     try:
         with open_image(file) as image:
-            return int(getattr(image, "tag_v2", {}).get(277, 1)) > len(image.getbands())
+            read = len(image.getbands())
+            return read < channels and read < int(getattr(image, "tag_v2", {}).get(277, 1))
     except UnreadableFileError as error:
         if isinstance(error.__cause__, UnidentifiedImageError) and file.read_bytes()[:4] in (b"II*\0", b"MM\0*"):
             return True
@@ -199,12 +202,12 @@ def _plain_pixels(image: Image.Image, file: Path, channels: int) -> NDArray[Any]
         if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65535:
             raise ValueError(f"{file} holds values from {pixels.min()} to {pixels.max()}; allowed: 8 or 16 bits, or floats")
         return pixels.astype(np.uint16)
-    return pixels
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # torch takes no other order than the machine's
 
 
 def _has_wide_channels(image: Any) -> bool:
     """Tells whether several channels of 16 bits are stored, which Pillow shows as 8 bits."""
-    return bool(image.mode != "I;16" and getattr(image, "tile", None) and ";16" in _raw_mode(image))
+    return bool(not image.mode.startswith("I;16") and getattr(image, "tile", None) and ";16" in _raw_mode(image))
 
 
 def _raw_mode(image: Any) -> str:
@@ -229,10 +232,6 @@ def _read_wide(image: Any, file: Path) -> NDArray[np.uint16]:
         again.tile = [t._replace(args=(opposite, *t.args[1:]) if isinstance(t.args, tuple) else opposite) for t in tiles]
         low = np.asarray(_loaded(again, file))
     return high << 8 | low
-
-
-# N stands for the machine's own order
-_OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 def _to_channels(pixels: NDArray[Any], channels: int, file: Path) -> NDArray[Any]:
