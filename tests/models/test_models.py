@@ -13,8 +13,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 
 
 def smp_with(arch):
-    # vision transformers and dilated encoders aside, the smallest encoder will do
-    return lambda **keywords: SMP(3, arch, encoder_name="tu-vit_tiny_patch16_224" if arch == "DPT" else "resnet18", **keywords)
+    smallest = {"encoder_name": "resnet18"}
+    if arch == "DPT":
+        smallest = {"encoder_name": "tu-vit_tiny_patch16_224", "decoder_fusion_channels": 16}
+        smallest["decoder_intermediate_channels"] = [8, 8, 16, 16]
+    return lambda **keywords: SMP(3, arch, **smallest, **keywords)
 
 
 def segformer(**keywords):

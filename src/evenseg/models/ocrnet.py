@@ -111,10 +111,11 @@ class ObjectAttention(nn.Module):
 
     def forward(self, pixels: Tensor, objects: Tensor) -> Tensor:
         """Returns the context of every pixel (N, D, H, W) from pixels (N, D, H, W) and objects (N, D, K, 1)."""
-        query_NPJ = self.query(pixels).flatten(2).transpose(1, 2)
+        # scaled before the product, which half precision might not hold
+        query_NPJ = self.scale * self.query(pixels).flatten(2).transpose(1, 2)
         key_NJK = self.key(objects).flatten(2)
         value_NKJ = self.down(objects).flatten(2).transpose(1, 2)
-        attention_NPK = (self.scale * (query_NPJ @ key_NJK)).softmax(dim=2)
+        attention_NPK = (query_NPJ @ key_NJK).softmax(dim=2)
         context_NJP = (attention_NPK @ value_NKJ).transpose(1, 2)
         return self.up(context_NJP.unflatten(2, pixels.shape[-2:]))
 
