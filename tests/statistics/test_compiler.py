@@ -4,9 +4,11 @@ import pytest
 
 pytest.importorskip("numba")
 
-from evenseg.statistics.numba import compiler, margin, ranking, softmax, softmax_backward
+from evenseg.statistics.numba import compiler, margin, margin_backward, ranking, softmax, softmax_backward, stages
 
-KERNELS = [softmax.forward, softmax_backward.backward, margin.forward, margin.backward, ranking.list_softmax]
+KERNELS = [
+    softmax.forward, softmax_backward.backward, margin.forward, margin_backward.backward, stages.exponentials, ranking.list_softmax,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.py_func.__module__}.{k.__name__}")

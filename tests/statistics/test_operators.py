@@ -10,6 +10,10 @@ from evenseg.statistics.numba.engine import margin_sums, margin_sums_backward, s
 
 SMOOTH = softmax.WANT_PROB | softmax.WANT_PROB_SQ | softmax.WANT_OVERLAP | softmax.WANT_NLL | softmax.WANT_PIXEL
 
+WANTS = (
+    SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS, softmax.WANT_ERRORS | softmax.WANT_ABSENT,
+)  # fmt: skip
+
 
 def logits(C, requires_grad=True):
     z = torch.randn(2, C, 12, generator=torch.manual_seed(0))
@@ -33,13 +37,13 @@ def margin_arguments(want, channels=1, pair=False, hinge=False, per_image=False)
 @pytest.mark.parametrize("per_image", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_opcheck_softmax(per_image, weighted):
-    for want in (SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS, softmax.WANT_ERRORS | softmax.WANT_ABSENT, 0):
+    for want in (*WANTS, 0):
         torch.library.opcheck(softmax_sums, softmax_arguments(want, per_image, weighted))
 
 
 @pytest.mark.parametrize(("channels", "pair", "hinge"), [(1, False, False), (2, True, False), (1, False, True)])
 def test_opcheck_margin(channels, pair, hinge):
-    for want in (SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS, softmax.WANT_ERRORS | softmax.WANT_ABSENT):
+    for want in WANTS:
         torch.library.opcheck(margin_sums, margin_arguments(want, channels, pair, hinge))
         torch.library.opcheck(margin_sums, margin_arguments(want, channels, pair, hinge, per_image=True))
 

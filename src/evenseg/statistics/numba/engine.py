@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evenseg.statistics.numba import margin, softmax, softmax_backward, workers
+from evenseg.statistics.numba import margin, margin_backward, softmax, softmax_backward, workers
 from evenseg.statistics.numba.histogram import Histogram, RankedList
 from evenseg.statistics.numba.packing import FLUSH
 from evenseg.statistics.numba.pages import empty_for_writing
 from evenseg.statistics.numba.peaks import margin_peaks, softmax_peaks
 from evenseg.statistics.numba.ranking import add_margin_gradient, add_softmax_gradient, list_margin, list_softmax
 from evenseg.statistics.ranking import CAPACITY
-
 
 FIND = 1 << 17  # pixels searched for present classes at a time
 
@@ -114,6 +113,8 @@ def softmax_sums(
                 ranked.collect(find, group * rows, (group + 1) * rows, parts)
         ranked.rank()
     wanted = bool(want & softmax.WANT_ABSENT) and errors
+    if weighted:  # labels of weight 0 do not count
+        foreground = sums[:, -1] if groups > 1 else sums[:, -1].sum(0, keepdims=True)
     peak, peak_at = softmax_peaks(z, w, weighted, maps[1], maps[2], foreground if wanted else foreground[:0], parts)
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
@@ -134,8 +135,8 @@ def _present(y: np.ndarray, ignore: int, groups: int, C: int, parts: int) -> np.
 
     pieces = -(-P // FIND)
     workers.share(task, 0, N * pieces, parts)
-    by_image = present.any(0)
-    return by_image if groups > 1 else by_image.any(0, keepdims=True)
+    by_image = present.max(0)
+    return by_image if groups > 1 else np.atleast_2d(by_image.max(0))
 
 
 def _fake_ranked(logits: Tensor, weight: Tensor, want: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -184,7 +185,7 @@ def softmax_sums_backward(
     counted = np.ones((len(table), C), np.bool_)
     if not weighted and not want & softmax.WANT_ABSENT:  # as the forward pass found them
         present = counts[:, softmax.LABELS].numpy() > 0
-        counted = present if len(table) > 1 else present.any(0, keepdims=True)
+        counted = present if len(table) > 1 else present.max(0, keepdims=True)
     block = _block(C)
     blocks = -(-P // block)
     grad = empty_for_writing((N, C, P), logits.dtype)
@@ -193,7 +194,8 @@ def softmax_sums_backward(
 
     def task(k: int, a: int, b: int) -> int:
         softmax_backward.backward(
-            z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents, top_NP, inv_NP, g_sums, table, counted, g_pixel, out,
+            z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents,
+            top_NP, inv_NP, g_sums, table, counted, g_pixel, out,
         )  # fmt: skip
         return 0
 
@@ -293,6 +295,8 @@ def margin_sums(
             ranked.collect(find, group * rows, (group + 1) * rows, parts)
         ranked.rank()
     wanted = bool(want & softmax.WANT_ABSENT) and errors
+    if weighted:
+        total = sums[..., -2] if groups > 1 else sums[..., -2].sum(0, keepdims=True)
     peak, peak_at = margin_peaks(z, pair, hinge, w, weighted, code, K, total if wanted else total[:0])
     return (
         torch.from_numpy(sums), torch.from_numpy(counts), torch.from_numpy(histogram.sums), torch.from_numpy(histogram.counts),
@@ -350,7 +354,7 @@ def margin_sums_backward(
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
     def task(k: int, a: int, b: int) -> int:
-        margin.backward(
+        margin_backward.backward(
             z, pair, kernel_weight, weighted, hinge, a, b, block, K, want, *exponents, code, g_sums, table, g_pixel, out
         )
         return 0

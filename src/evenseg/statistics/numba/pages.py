@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import sys
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ SMALLEST = 2 * LARGE_PAGE
 
 
 @lru_cache(maxsize=1)
-def _madvise() -> ctypes._CFuncPtr | None:
+def _madvise() -> Any:
     """The C library's madvise, or None where there is none or no large pages."""
     if not sys.platform.startswith("linux") or not hasattr(mmap, "MADV_HUGEPAGE"):
         return None

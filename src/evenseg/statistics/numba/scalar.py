@@ -60,7 +60,7 @@ EXP_SERIES = (0.499992311000824, 0.16667115688323975, 0.041890330612659454, 0.00
 
 @intrinsic
 def _bounded_exp(typingctx, x):
-    """exp of a float32 in [-87, 87], instruction by instruction: kernels allow the compiler to reorder sums, which this may not."""
+    """Exp of a float32 in [-87, 87], instruction by instruction: kernels allow the compiler to reorder sums, which this may not."""
 
     def codegen(context, builder, signature, args):
         f, i, only = ir.FloatType(), ir.IntType(32), ("contract",)  # an instruction with flags of its own gets no others

@@ -28,18 +28,17 @@ POWER_FLOOR = 1e-7
 
 
 @kernel
-def _own_logits(z_CP, s, label, own_z, top):
-    """Logit of the pixel's own class, 0 where it has none; top = 0."""
+def _own_logits(z_CP, s, label, own_z):
+    """Logit of the pixel's own class, 0 where it has none."""
     zero = z_CP.dtype.type(0)
     for i in range(label.size):
         k = label[i]
         own_z[i] = z_CP[np.uint32(k), s + i] if k >= 0 else zero
-    top[:] = zero
 
 
 @kernel
 def _add_own(own_z, top, label, others, own, total):
-    """own = exp(own_z - top); total = sum of the exponentials, 1 at ignored pixels."""
+    """Own = exp(own_z - top); total = sum of the exponentials, 1 at ignored pixels."""
     one = own_z.dtype.type(1)
     for i in range(own_z.size):
         v = exp(own_z[i] - top[i])
@@ -56,7 +55,7 @@ def _clear_top(top, label):
 
 @kernel
 def _normalise(label, total, others, own, inv, miss):
-    """inv = 1/total (0 at ignored pixels), own = p, miss = 1 - p of the own class with its relative precision."""
+    """Inv = 1/total (0 at ignored pixels), own = p, miss = 1 - p of the own class with its relative precision."""
     zero, one = own.dtype.type(0), own.dtype.type(1)
     for i in range(label.size):
         on = one if label[i] >= 0 else zero
@@ -109,10 +108,16 @@ def _count_predictions(label, best, counts_3C):
 def mark_present(y_P, ignore, present_C):
     """Mark the classes that have a label."""
     C = present_C.size
-    for i in range(y_P.size):
-        v = np.int64(y_P[i])
-        if v >= 0 and v < C and v != ignore:
-            present_C[v] = True
+    for a in range(0, y_P.size, 32):
+        some = y_P[a : a + 32]
+        differ = some[0] ^ some[0]
+        for i in range(some.size):
+            differ |= some[i] ^ some[0]
+        # neighbours mostly have the same label
+        for i in range(some.size if differ != 0 else 1):
+            v = np.int64(some[i])
+            if v >= 0 and v < C and v != ignore:
+                present_C[v] = True
 
 
 @kernel
@@ -205,7 +210,8 @@ def forward(
 ):  # fmt: skip
     """Statistics of the blocks first..last-1. Returns the number of pixels with a label outside 0..C-1.
 
-    counted_GC says whose errors are counted, total_C2 takes the sum of all errors by side; PROB leaves out the pixel's own class, which OVERLAP has.
+    counted_GC says whose errors are counted, total_C2 takes the sum of all errors by side. PROB leaves out the pixel's own
+    class, which OVERLAP has.
     """
     _, C, P = z_NCP.shape
     real = z_NCP.dtype.type
@@ -232,8 +238,9 @@ def forward(
         z_CP, sums_SC = z_NCP[n], sums_NSC[n]
         off, wrong = stages.read_labels(y_NP[n, s : s + L], ignore, C, label)
         bad += wrong
-        _own_logits(z_CP, s, label, own_z, top)
+        top[:] = real(0)
         stages.exponentials(z_CP, s, L, label, top, e, others)
+        _own_logits(z_CP, s, label, own_z)
         _add_own(own_z, top, label, others, own, total)
         if not stages.within(total, real(stages.LEAST), real(stages.MOST)):
             # logits too large or too small for a bare exponential: shift by the largest

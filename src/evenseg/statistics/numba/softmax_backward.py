@@ -21,7 +21,7 @@ from evenseg.statistics.numba.softmax import (
 
 @kernel
 def _own_class(label, p, w, varies_C, flat_C, linear_C, gain_C, nll_C, own, extra, slope):
-    """p of the pixel's own class; what its d/dp has beyond that of a background class; d/dlog p of the plain terms."""
+    """P of the pixel's own class; what its d/dp has beyond that of a background class; d/dlog p of the plain terms."""
     zero = own.dtype.type(0)
     for i in range(label.size):
         c = label[i]

@@ -90,7 +90,7 @@ def exponentials(z_CP, s, L, label, top, e, others):
 
 @kernel
 def largest_logits(z_CP, s, L, top):
-    """top = max_c z_c."""
+    """Top = max_c z_c."""
     row = z_CP[0, s : s + L]
     for i in range(L):
         top[i] = row[i]
@@ -233,7 +233,7 @@ def locate(p, K, slot):
 
 @kernel
 def look_up(slot, table, w):
-    """w = table[slot]."""
+    """W = table[slot]."""
     for i in range(slot.size):
         w[i] = table[np.uint32(slot[i])]
 
@@ -251,7 +251,7 @@ def look_up_few(slot, table, w):
 
 @kernel
 def find_weights(p, K, slot, table, w, ahead, at, out):
-    """w = table[bin of p]; returns False, and leaves w alone, if all are in the lowest bin.
+    """W = table[bin of p]; returns False, and leaves w alone, if all are in the lowest bin.
 
     Meanwhile ahead[at:at+n] is fetched from memory, and the place for out.
     """
@@ -277,27 +277,27 @@ def find_weights(p, K, slot, table, w, ahead, at, out):
 
 @kernel
 def add_dot(p, constant, linear, dot):
-    """dot += p (constant + linear p)."""
+    """Dot += p (constant + linear p)."""
     for i in range(p.size):
         dot[i] += p[i] * (constant + linear * p[i])
 
 
 @kernel
 def add_dot_varying(p, w, constant, linear, dot):
-    """dot += p (w + constant + linear p)."""
+    """Dot += p (w + constant + linear p)."""
     for i in range(p.size):
         dot[i] += p[i] * (w[i] + constant + linear * p[i])
 
 
 @kernel
 def write_gradient(p, constant, linear, dot, out):
-    """out = p (constant + linear p - dot)."""
+    """Out = p (constant + linear p - dot)."""
     for i in range(p.size):
         out[i] = p[i] * (constant + linear * p[i] - dot[i])
 
 
 @kernel
 def write_gradient_varying(p, w, constant, linear, dot, out):
-    """out = p (w + constant + linear p - dot)."""
+    """Out = p (w + constant + linear p - dot)."""
     for i in range(p.size):
         out[i] = p[i] * (w[i] + constant + linear * p[i] - dot[i])

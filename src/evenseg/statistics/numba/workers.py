@@ -39,7 +39,8 @@ def count(elements: int) -> int:
 def share(task: Callable[[int, int, int], int], first: int, last: int, parts: int) -> int:
     """Call task(worker, a, b) on pieces of the range first..last-1, side by side; the sum of what it returns.
 
-    There are more pieces than workers, so that a core that is busy elsewhere does not hold up the others. The pieces of one worker run one after another and may use accumulators of its own.
+    There are more pieces than workers, so that a core that is busy elsewhere does not hold up the others. The pieces of one
+    worker run one after another and may use accumulators of its own.
     """
     parts = max(1, min(parts, last - first))
     if parts == 1:
