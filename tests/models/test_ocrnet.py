@@ -105,6 +105,13 @@ def test_options():
     torch.testing.assert_close(main[..., 0, -1], coarse[0][..., 0, -1])
 
 
+def test_branches_meet_by_bilinear_interpolation(ocrnet):
+    meetings = [module for module in ocrnet.backbone.modules() if isinstance(module, nn.Upsample)]
+    # upwards from each coarser branch: 1 module of 2 branches, 4 of 3, 3 of 4
+    assert len(meetings) == 1 * 1 + 4 * 3 + 3 * 6
+    assert {(module.mode, module.align_corners) for module in meetings} == {("bilinear", False)}
+
+
 def test_the_head_starts_as_paddlesegs(ocrnet):
     convolutions = [module for module in ocrnet.join.modules() if isinstance(module, nn.Conv2d)]
     assert [module.weight.std().item() for module in convolutions] == [pytest.approx(0.001, rel=0.02)]

@@ -4,7 +4,8 @@ Sources: Y. Yuan, X. Chen, J. Wang, "Object-Contextual Representations for Seman
 1909.11065, section 3; K. Sun et al., "High-Resolution Representations for Labeling Pixels and Regions", arXiv
 1904.04514 (the trunk and how its branches are joined). Layer sizes, biases, initial values and the order of the outputs
 are PaddleSeg's; the authors' code has dropout 0.05, align_corners True, fewer biases, and gives the auxiliary output
-first. timm's trunk resizes by nearest neighbour where its branches meet; the segmentation codes do so bilinearly.
+first. timm's trunk is that of the classification network, whose branches meet by nearest neighbour; here they meet by
+bilinear interpolation, as in PaddleSeg, in the authors' segmentation code and in MMSegmentation.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ class OCRNet(nn.Module):
         self.num_classes, self.align_corners = num_classes, align_corners
         # without its feature_location timm would widen the branches for classification
         self.backbone = timm_trunk(backbone, "hrnet", pretrained, in_channels, feature_location="")
+        for module in self.backbone.modules():
+            if isinstance(module, nn.Upsample):
+                module.mode, module.align_corners = "bilinear", align_corners
         # the first feature map is the stem's, at half the image's size
         width = sum(self.backbone.feature_info.channels()[1:])
         self.auxiliary = nn.Sequential(_unit(width, width), nn.Conv2d(width, num_classes, 1))
