@@ -30,7 +30,7 @@ def train(
                 raise ValueError(f"--resume {resume} goes on with the run's own configuration; of the rest it takes only --set")
             from evenseg import engine
 
-            typer.echo(str(engine.resume(resume, overrides or [])))
+            _print_folder(engine.resume(resume, overrides or []))
             return
         if config is None:
             raise ValueError("give a CONFIG to train, or --resume RUN to go on with a run")
@@ -59,4 +59,11 @@ def _start(
         raise ConfigError(message, key_path="loss", file=config)
     from evenseg import engine
 
-    typer.echo(str(engine.train(settings, folder, overwrite=overwrite)))
+    _print_folder(engine.train(settings, folder, overwrite=overwrite))
+
+
+def _print_folder(folder: Path) -> None:
+    from evenseg import engine
+
+    if engine.is_first_process():
+        typer.echo(str(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -159,10 +159,16 @@ def _section_at(model: type[BaseModel], location: Sequence[Any]) -> type[BaseMod
     """Returns the model of the section at a place inside a model; the model itself where there is none."""
     for name in location:
         field = model.model_fields.get(str(name))
-        inner = None if field is None else field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        inner = None if field is None else _model_in(field.annotation)
+        model = inner or model
     return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Returns the model in an annotation like `tuple[Model, ...]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 def _one_line(error: object) -> str:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from evenseg.config.errors import ConfigError
+from evenseg.config.training import ClipGrad, EarlyStop, Ema, ParamGroup, check_pattern
 
 _LOSS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -165,11 +166,20 @@ class Config(BaseModel):
         loss: one loss: `types` and `coef` per output of the model, and `phases`.
         losses: name -> loss, for `evenseg compare`; the first is the baseline.
         iters: optimiser steps of the run.
-        batch_size: images per step.
+        batch_size: images per optimiser step, over all `devices` and `accumulate` micro-batches together.
         eval_interval: steps between two evaluations; by default only the last step is evaluated.
         log_interval: steps that one logged row of training averages over.
         checkpoint_interval: steps between two checkpoints to resume from; by default those of the evaluations.
         keep_checkpoints: how many of these stay.
+        accumulate: micro-batches of a step, which save memory; loss and gradient stay those of the whole batch.
+        clip_grad: limits the gradient of a step.
+        ema: measures and keeps a moving average of the weights.
+        freeze: regular expressions; parameters whose names match one are not trained.
+        param_groups: parameters with another learning rate or weight decay; the first entry that matches counts.
+        early_stop: ends a run whose evaluations no longer improve.
+        loggers: Lightning's loggers, which get every row of metrics.jsonl too.
+        devices: GPUs (or CPU processes) to train on; torchrun may start them instead.
+        sync_batchnorm: takes the statistics of batch normalisation over all devices (GPUs only).
         seed: of weights, samples and everything else that is random.
         num_workers: processes that read images; 0 reads them in the training process.
         precision: of the network's arithmetic; losses always accumulate in fp32.
@@ -199,6 +209,15 @@ class Config(BaseModel):
     log_interval: int = Field(default=10, gt=0)
     checkpoint_interval: int | None = Field(default=None, gt=0)
     keep_checkpoints: int = Field(default=2, ge=2)
+    accumulate: int = Field(default=1, gt=0)
+    clip_grad: ClipGrad | None = None
+    ema: Ema | None = None
+    freeze: tuple[str, ...] = ()
+    param_groups: tuple[ParamGroup, ...] = ()
+    early_stop: EarlyStop | None = None
+    loggers: tuple[Section, ...] = ()
+    devices: int = Field(default=1, gt=0)
+    sync_batchnorm: bool = False
     seed: int = Field(default=0, ge=0)
     num_workers: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -212,7 +231,7 @@ class Config(BaseModel):
 
     @field_validator(
         "iters", "batch_size", "eval_interval", "log_interval", "seed", "num_workers", "checkpoint_interval",
-        "keep_checkpoints", mode="before",
+        "keep_checkpoints", "accumulate", "devices", mode="before",
     )  # fmt: skip
     @classmethod
     def _no_bool(cls, value: object) -> object:
@@ -220,6 +239,8 @@ class Config(BaseModel):
         if isinstance(value, bool):
             raise ValueError("Input should be a whole number")
         return value
+
+    _patterns = field_validator("freeze")(lambda patterns: tuple(check_pattern(pattern) for pattern in patterns))
 
     @field_validator("losses")
     @classmethod
@@ -239,6 +260,15 @@ class Config(BaseModel):
             received = "neither" if self.loss is None else "both"
             remedy = "; an inherited one is dropped with null" if received == "both" else ""
             raise ValueError(f"give exactly one of `loss` and `losses`, got {received}{remedy}")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Config:
+        if self.batch_size % (self.devices * self.accumulate):
+            parts = [
+                f"{number} {what}" for number, what in ((self.devices, "devices"), (self.accumulate, "micro-batches")) if number > 1
+            ]
+            raise ValueError(f"batch_size {self.batch_size} does not divide evenly among {' x '.join(parts)}")
         return self
 
     @property

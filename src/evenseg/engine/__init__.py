@@ -2,6 +2,7 @@
 
 from evenseg.engine.evaluate import evaluate
 from evenseg.engine.form import json_schema
+from evenseg.engine.placement import is_first_process
 from evenseg.engine.predict import Predicted, predict
 from evenseg.engine.resolve import Experiment, check_signatures, cross_check, loss_sections, resolve
 from evenseg.engine.run_folder import is_finished, is_resumable
@@ -14,6 +15,7 @@ __all__ = [
     "cross_check",
     "evaluate",
     "is_finished",
+    "is_first_process",
     "is_resumable",
     "json_schema",
     "loss_name",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ def gather(items: dict[int, Any]) -> dict[int, Any]:
         dist.all_gather_object(everyone, items)
     merged = {key: value for part in everyone for key, value in part.items()}
     return dict(sorted(merged.items()))
+
+
+def mean_over_processes(values: list[float]) -> list[float]:
+    """Returns the means of each value; losses that are not synchronised differ between the processes."""
+    if world_size() == 1:
+        return values
+    everyone: list[list[float]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(everyone, values)
+    return [fmean(column) for column in zip(*everyone, strict=True)]
 
 
 def buffers_of_the_first(module: nn.Module) -> None:

@@ -11,8 +11,8 @@ from evenseg.engine.run_folder import package_version
 
 # may differ when a run goes on: where things lie, on what it is computed, and what is only looked at
 _FREE = (
-    "name", "output", "device", "num_workers", "checkpoint_interval", "keep_checkpoints", "test_dataset",
-    "on_unreadable",
+    "name", "output", "device", "devices", "accumulate", "num_workers", "checkpoint_interval", "keep_checkpoints", "loggers",
+    "test_dataset", "on_unreadable",
 )  # fmt: skip
 _DATASETS = ("train_dataset", "val_dataset")
 

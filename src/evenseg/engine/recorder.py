@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +14,10 @@ from torch import Tensor
 import evenseg._torchvision  # noqa: F401  (first: lightning imports torchvision where it finds it)
 
 import lightning  # isort: skip
+from lightning.pytorch.loggers import Logger  # isort: skip
 
+from evenseg.engine.distributed import mean_over_processes
+from evenseg.engine.loggers import flat_metrics
 from evenseg.engine.progress import StepProgress
 from evenseg.engine.run_folder import RunFolder
 
@@ -31,6 +35,7 @@ class Recorder(lightning.Callback):
         log_interval: steps between two training rows.
         eval_interval: steps between two evaluations; a checkpoint follows each.
         checkpoint_interval: steps between further checkpoints.
+    `loggers` get every row, too. Of several processes only the first writes.
     """
 
     def __init__(
@@ -44,6 +49,9 @@ class Recorder(lightning.Callback):
         checkpoint_interval: int | None = None,
     ) -> None:
         self.folder, self.progress = folder, progress
+        self.loggers: Sequence[Logger] = ()
+        self._writes = True
+        self._class_names: tuple[str, ...] = ()
         self.iters, self.log_interval = iters, log_interval
         self.eval_interval, self.checkpoint_interval = eval_interval, checkpoint_interval
         self.best: dict[str, Any] | None = None
@@ -57,6 +65,7 @@ class Recorder(lightning.Callback):
         self._since_log: list[dict[str, Tensor]] = []
         self._rate = 0.0
         self._phase: int | None = None
+        self.stopped_early = False
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -69,6 +78,7 @@ class Recorder(lightning.Callback):
             "since_log": [dict(values) for values in self._since_log],
             "rate": self._rate,
             "phase": self._phase,
+            "stopped_early": self.stopped_early,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -77,14 +87,20 @@ class Recorder(lightning.Callback):
         self.seconds = self._seconds_before = state_dict["seconds"]
         self.validation_seconds = state_dict["validation_seconds"]
         self._since_log, self._rate, self._phase = state_dict["since_log"], state_dict["rate"], state_dict["phase"]
+        self.stopped_early = state_dict["stopped_early"]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.folder.keep_rows(self._kept_rows)
+        self._writes = trainer.is_global_zero
+        if self._writes:
+            self.folder.keep_rows(self._kept_rows)
         if self.best is not None and self.folder.best_step() != self.best["step"]:
             # the weights on disk are of a later step that is now trained again: the next evaluation replaces them
             self.best = None
+        # killed between the last evaluation of a run that stopped early and its summary
+        trainer.should_stop = self.stopped_early
         self._start = time.perf_counter()
         self.progress.start(self.steps)
+        self._class_names = pl_module.classes.names
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if pl_module.phase != self._phase:
@@ -110,14 +126,19 @@ class Recorder(lightning.Callback):
         row = self._row("val") | pl_module.validation_row()
         self.last = row
         self._add_row(row)
-        self.folder.write_csv(pl_module.classes.names)
-        if self.best is None or _score(row) > _score(self.best):
-            self.best = row
-            self.folder.save_best(pl_module.model.state_dict(), self.steps)
+        better = self.best is None or _score(row) > _score(self.best)
+        self.best = row if better else self.best
+        if self._writes:
+            self.folder.write_csv(pl_module.classes.names)
+            if better:
+                self.folder.save_best(pl_module.evaluated.state_dict(), self.steps)
         self.validation_seconds += time.perf_counter() - self._validation_start
+        self.stopped_early = trainer.should_stop and self.steps < self.iters
         # behind the evaluation, not before it: a run resumed from here has no evaluation to make up for
         self._save_checkpoint(trainer)
         self.progress.evaluated(self.steps, _score(row))
+        if self.stopped_early:
+            self.progress.say(f"step {self.steps}: the evaluations no longer improve (early_stop)")
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.seconds = self._elapsed()
@@ -131,7 +152,8 @@ class Recorder(lightning.Callback):
 
     def _save_checkpoint(self, trainer: Any) -> None:
         # the rows first: a checkpoint counts them
-        self.folder.rows_to_disk()
+        if self._writes:
+            self.folder.rows_to_disk()
         trainer.save_checkpoint(self.folder.checkpoints / f"step-{self.steps}")
 
     def _row(self, split: str) -> dict[str, Any]:
@@ -139,7 +161,11 @@ class Recorder(lightning.Callback):
         return row if self._phase is None else row | {"phase": self._phase}
 
     def _add_row(self, row: dict[str, Any]) -> None:
+        if not self._writes:
+            return
         self.folder.add_row(row, self._elapsed())
+        for logger in self.loggers:
+            logger.log_metrics(flat_metrics(row, self._class_names), row["step"])
 
     def _change_phase(self, pl_module: Any) -> None:
         """Closes the row of the phase before, so that no row mixes two losses."""
@@ -152,10 +178,10 @@ class Recorder(lightning.Callback):
 
     def _write_training_row(self) -> None:
         device = self._since_log[-1]["loss"].device  # those from a checkpoint come back on the CPU
-        since = [{name: value.to(device) for name, value in values.items()} for values in self._since_log]
-        names = since[-1].keys()
-        # one transfer per name; summed exactly, so that the device the values come from does not matter
-        means = {name: fmean(torch.stack([row[name].float() for row in since]).tolist()) for name in names}
+        names = list(self._since_log[-1])
+        table = torch.stack([torch.stack([values[name].to(device).float() for name in names]) for values in self._since_log])
+        # summed exactly, and after one transfer for all
+        means = dict(zip(names, mean_over_processes([fmean(column) for column in table.T.tolist()]), strict=True))
         self._since_log = []
         loss = means.pop("loss")
         terms = {name.removeprefix("term "): value for name, value in means.items()}

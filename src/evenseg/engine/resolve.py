@@ -25,6 +25,7 @@ from evenseg.data import (
     known_classes,
 )
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
+from evenseg.engine.parameters import freeze, parameter_groups
 from evenseg.models import (
     MODELS,
     FittingReport,
@@ -60,9 +61,9 @@ class Experiment:
     def build_model(self, *, pretrained: bool = True) -> nn.Module:
         return build_model(self.config, self.classes, pretrained=pretrained)
 
-    def build_loss(self) -> nn.Module:
+    def build_loss(self, *, sync: bool | None = None) -> nn.Module:
         assert self.config.loss is not None
-        return build_loss(self.config, self.config.loss, "loss", self.classes)
+        return build_loss(self.config, self.config.loss, "loss", self.classes, sync=sync)
 
 
 def resolve(config: Config, *, fresh: bool = True) -> Experiment:
@@ -123,8 +124,23 @@ def check_signatures(config: Config) -> None:
             build_loss(config, loss, path, None)
             if hasattr(model, "num_outputs"):
                 _check_counts(config, loss, path, int(model.num_outputs))
-        if config.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
+        if config.loggers:
+            from evenseg.engine.loggers import check_loggers
+
+            check_loggers(config)
+        _check_device(config)
+
+
+def _check_device(config: Config) -> None:
+    gpus = torch.cuda.device_count() if config.device != "cpu" else 0
+    if config.device == "cuda" and not gpus:
+        raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
+    if config.precision == "fp16" and not gpus:
+        raise ConfigError("fp16 needs a GPU; on a CPU bf16 is the half precision to use", key_path="precision")
+    if config.sync_batchnorm and not gpus:
+        raise ConfigError("torch.nn.SyncBatchNorm needs GPUs", key_path="sync_batchnorm")
+    if gpus and config.devices > gpus:
+        raise ConfigError(f"is {config.devices}, but torch sees {gpus} GPU{'s' if gpus > 1 else ''} here", key_path="devices")
 
 
 @dataclass(frozen=True)
@@ -178,6 +194,8 @@ def check_fit(config: Config, classes: Classes) -> nn.Module:
     for index, name in enumerate(config.sampler.keywords.get("classes") or ()):
         if name not in classes.names:
             raise ConfigError(unknown_name("class", name, classes.names), key_path=join_path("sampler.classes", index))
+    freeze(model, config.freeze)
+    build_optimizer(config, parameter_groups(config, model.named_parameters()))
     return model
 
 
@@ -251,11 +269,15 @@ def load_init_weights(config: Config, model: nn.Module) -> FittingReport | None:
         return load_fitting(model, read_weights(config.init_weights), config.init_weights)
 
 
-def build_loss(config: Config, section: Mapping[str, Any], key_path: str, classes: Classes | None) -> nn.Module:
+def build_loss(
+    config: Config, section: Mapping[str, Any], key_path: str, classes: Classes | None, *, sync: bool | None = None
+) -> nn.Module:
     """Builds a loss section; without classes only names and keywords are checked."""
     import evenseg
 
-    known = {} if classes is None else {"num_classes": classes.num_classes, "ignore_index": classes.ignore_index}
+    known: dict[str, Any] = {"sync": sync}
+    if classes is not None:
+        known |= {"num_classes": classes.num_classes, "ignore_index": classes.ignore_index}
     with naming_the_file(config), _as_config_error(key_path):
         return evenseg.build_loss(section, path=key_path, **known)
 
@@ -449,7 +471,8 @@ def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> N
     target[:, 0] = classes.ignore_index
     if any(getattr(module, "keep", None) == "accumulate" for module in loss.modules()):
         raise ConfigError(
-            "memory: accumulate sums up until reset() is called, which this trainer never does; use a decay such as 0.9",
+            "memory: accumulate sums up until reset() is called, which this trainer never does; use a decay such as 0.9, or "
+            "for micro-batches the top-level key accumulate",
             key_path=key_path,
         )
     with _as_config_error(key_path), torch.no_grad():

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from evenseg.config import Config, ConfigError
 from evenseg.data import EvaluationSamples, TrainingSamples
 from evenseg.engine.checkpoints import latest_checkpoint, list_checkpoints, step_of
+from evenseg.engine.early_stop import Patience
 from evenseg.engine.files import naming_full_disks, write_json
-from evenseg.engine.identity import Identity
 from evenseg.engine.inference import Predictor
 from evenseg.engine.lock import run_lock
+from evenseg.engine.loggers import build_loggers
 from evenseg.engine.measure import ImageMeter
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.overlays import write_overlays
+from evenseg.engine.placement import is_first_process, num_processes
 from evenseg.engine.progress import StepProgress
 from evenseg.engine.recorder import Recorder
-from evenseg.engine.resolve import Experiment, build_optimizer, build_schedule, load_init_weights, resolve
+from evenseg.engine.resolve import Experiment, load_init_weights, resolve
 from evenseg.engine.run_folder import RunFolder, check_free, is_finished, load_run_config
-from evenseg.engine.trainer import ImageByImage, ResumedBatches, make_loader, make_trainer, quiet, seed_everything
+from evenseg.engine.trainer import (
+    ImageByImage,
+    ResumedBatches,
+    make_fitting_trainer,
+    make_loader,
+    quiet,
+    seed_everything,
+)
 from evenseg.engine.unreadable import UnreadableImages, clear_data_errors
 from evenseg.engine.weights import check_weights
 
@@ -42,7 +52,8 @@ def train(config: Config, output: str | Path, *, overwrite: bool = False, title:
     if config.loss is None:
         raise ConfigError("choose one of the losses to train", key_path="losses", file=config.source)
     path = Path(output)
-    check_free(path, overwrite=overwrite)
+    if is_first_process():
+        check_free(path, overwrite=overwrite)
     return run(resolve(config), path, overwrite=overwrite, title=title)
 
 
@@ -88,7 +99,8 @@ def run(
         going_on: from the newest checkpoint in the folder.
         callbacks: further Lightning callbacks, called after the one that records the metrics.
     """
-    with run_lock(path, tidy=True):
+    # of several processes one stands for the run
+    with run_lock(path, tidy=True) if is_first_process() else nullcontext():
         return _run(experiment, path, overwrite, title, going_on, callbacks)
 
 
@@ -104,32 +116,82 @@ def _run(
     assert config.loss is not None
     name = loss_name(config)
     folder = RunFolder(path)
-    progress = StepProgress(config.iters, title or name)
+    first = is_first_process()
+    progress = StepProgress(config.iters, title or name, silent=not first)
     seed_everything(config.seed)
     # where a checkpoint is loaded, the weights that the run began with may be gone
     fresh = not list_checkpoints(folder.checkpoints) if going_on else True
     model = experiment.build_model(pretrained=fresh)
     fitted = load_init_weights(config, model) if fresh else None
-    module = SegmentationModule(
-        model,
-        classes,
-        experiment.build_loss(),
-        lambda parameters: build_optimizer(config, parameters),
-        build_schedule(config),
-        config.iters,
-        config.seed,
-        Identity(config),
-        ImageMeter(classes, config.evaluation),
-    )
-    eval_interval = min(config.evaluate_every, config.iters)
-    recorder = Recorder(
+    loss = experiment.build_loss(sync=num_processes(config) > 1 or None)
+    module = SegmentationModule(model, classes, loss, config, ImageMeter(classes, config.evaluation))
+    whole_images = EvaluationSamples(experiment.val.dataset, experiment.val.pipeline, config.on_unreadable)
+    unreadable = UnreadableImages(path, title or name)
+    with naming_full_disks(path):
+        checkpoint = latest_checkpoint(folder.checkpoints, progress.say) if going_on else None
+        first_step = step_of(checkpoint) if checkpoint else 0
+        if going_on:
+            progress.say(f"going on from step {first_step} of {config.iters}")
+        if first:
+            _prepare(folder, config, first_step if going_on else None, overwrite=overwrite)
+        if fitted is not None:
+            progress.say(f"init_weights: {fitted}")
+            if first:
+                write_json(path / "init_weights.json", fitted.to_dict())
+        recorder = _recorder(config, folder, progress)
+        try:
+            recorder.loggers = build_loggers(config, path, name, first_step) if first else []
+            # again: building a loss may draw random numbers, and runs of one seed must differ by the loss alone
+            seed_everything(config.seed)
+            with quiet(), clear_data_errors():
+                _fit(experiment, module, recorder, [unreadable, *callbacks], whole_images, checkpoint, first_step)
+        except BaseException as error:
+            if recorder.steps == 0 and first and not going_on:
+                folder.remove()
+            if isinstance(error, SystemExit):
+                # what Lightning makes of Ctrl+C
+                raise KeyboardInterrupt from error
+            raise
+        if first:
+            load_best(model, path)
+            write_overlays(path / "overlays", Predictor(model, config.evaluation), whole_images)
+            summary = _summary(experiment, recorder, name, module) | {"unreadable": len(unreadable.counts)}
+            write_json(path / "summary.json", summary)
+    return path
+
+
+def _prepare(folder: RunFolder, config: Config, first_step: int | None, *, overwrite: bool) -> None:
+    """Makes the run folder, or readies that of a run which goes on from `first_step`."""
+    if first_step is None:
+        folder.create(config, overwrite=overwrite)
+    else:
+        folder.reopen(first_step)
+
+
+def _recorder(config: Config, folder: RunFolder, progress: StepProgress) -> Recorder:
+    return Recorder(
         folder,
         progress,
         iters=config.iters,
         log_interval=config.log_interval,
-        eval_interval=eval_interval,
+        eval_interval=min(config.evaluate_every, config.iters),
         checkpoint_interval=config.checkpoint_interval,
     )
+
+
+def _fit(
+    experiment: Experiment,
+    module: SegmentationModule,
+    recorder: Recorder,
+    callbacks: Sequence[Any],
+    whole_images: EvaluationSamples,
+    checkpoint: Path | None,
+    first_step: int,
+) -> None:
+    config = experiment.config
+    # early stopping first: its state belongs into the checkpoint that follows the evaluation
+    early_stop = [] if config.early_stop is None else [Patience(config.early_stop)]
+    trainer = make_fitting_trainer(config, list(recorder.loggers), [*early_stop, recorder, *callbacks])
     samples = TrainingSamples(
         experiment.train.dataset,
         experiment.train.pipeline,
@@ -138,52 +200,14 @@ def _run(
         experiment.sampler,
         config.on_unreadable,
     )
-    whole_images = EvaluationSamples(experiment.val.dataset, experiment.val.pipeline, config.on_unreadable)
-    unreadable = UnreadableImages(path, title or name)
-    with naming_full_disks(path):
-        checkpoint = latest_checkpoint(folder.checkpoints, progress.say) if going_on else None
-        first_step = step_of(checkpoint) if checkpoint else 0
-        if going_on:
-            folder.reopen(first_step)
-            progress.say(f"going on from step {first_step} of {config.iters}")
-        else:
-            folder.create(config, overwrite=overwrite)
-        if fitted is not None:
-            progress.say(f"init_weights: {fitted}")
-            write_json(path / "init_weights.json", fitted.to_dict())
-        try:
-            # again: building a loss may draw random numbers, and runs of one seed must differ by the loss alone
-            seed_everything(config.seed)
-            with quiet(), clear_data_errors():
-                trainer = make_trainer(
-                    config,
-                    max_steps=config.iters,
-                    val_check_interval=eval_interval,
-                    callbacks=[recorder, unreadable, *callbacks],
-                )
-                trainer.fit(
-                    module,
-                    make_loader(
-                        samples,
-                        ResumedBatches(config.iters, config.batch_size, first_step=first_step),
-                        config.num_workers,
-                    ),
-                    make_loader(whole_images, ImageByImage(len(whole_images)), config.num_workers),
-                    ckpt_path=checkpoint,
-                    weights_only=True,
-                )
-        except BaseException as error:
-            if recorder.steps == 0 and not going_on:
-                folder.remove()
-            if isinstance(error, SystemExit):
-                # what Lightning makes of Ctrl+C
-                raise KeyboardInterrupt from error
-            raise
-        load_best(model, path)
-        write_overlays(path / "overlays", Predictor(model, config.evaluation), whole_images)
-        summary = _summary(experiment, recorder, name, module) | {"unreadable": len(unreadable.counts)}
-        write_json(path / "summary.json", summary)
-    return path
+    place = (trainer.global_rank, trainer.world_size)
+    trainer.fit(
+        module,
+        make_loader(samples, ResumedBatches(config.iters, config.batch_size, *place, first_step), config.num_workers),
+        make_loader(whole_images, ImageByImage(len(whole_images), *place), config.num_workers),
+        ckpt_path=checkpoint,
+        weights_only=True,
+    )
 
 
 def load_best(model: Any, path: Path) -> None:
@@ -234,5 +258,6 @@ def _summary(experiment: Experiment, recorder: Recorder, name: str, module: Segm
         "steps": recorder.steps,
         "seconds": recorder.seconds,
         "seconds_per_step": (recorder.seconds - recorder.validation_seconds) / recorder.steps,
+        "stopped_early": recorder.stopped_early,
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
     }

@@ -18,25 +18,43 @@ import lightning  # isort: skip
 from evenseg.config import Config
 from evenseg.data import RankBatches
 from evenseg.engine.checkpoints import CheckpointFiles
+from evenseg.engine.placement import placement
 
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _ACCELERATOR = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 
 
 def make_trainer(config: Config, **keywords: Any) -> lightning.Trainer:
-    """Returns a Trainer on one device."""
-    return lightning.Trainer(
-        accelerator=_ACCELERATOR[config.device],
-        devices=1,
-        precision=_PRECISION[config.precision],  # type: ignore[arg-type]
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        plugins=[CheckpointFiles(config.keep_checkpoints)],
-        **keywords,
+    """Returns a Trainer, on one device unless `keywords` say otherwise."""
+    settings: dict[str, Any] = {
+        "accelerator": _ACCELERATOR[config.device],
+        "devices": 1,
+        "precision": _PRECISION[config.precision],
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "plugins": [CheckpointFiles(config.keep_checkpoints)],
+    }
+    return lightning.Trainer(**settings | keywords)
+
+
+def make_fitting_trainer(config: Config, loggers: list[Any], callbacks: list[Any]) -> lightning.Trainer:
+    """Returns the Trainer of a run, on as many devices as it asks for."""
+    clip = config.clip_grad
+    value = None if clip is None else clip.max_norm or clip.max_value
+    return make_trainer(
+        config,
+        **placement(config),
+        max_steps=config.iters,
+        val_check_interval=min(config.evaluate_every, config.iters),
+        gradient_clip_val=value,
+        gradient_clip_algorithm=None if clip is None else "norm" if clip.max_norm else "value",
+        sync_batchnorm=config.sync_batchnorm,
+        logger=loggers or False,
+        callbacks=callbacks,
     )
 
 

@@ -27,7 +27,12 @@ class LossConfigError(ValueError):
 
 
 def build_single_loss(
-    section: Any, *, path: str = "loss", num_classes: int | None = None, ignore_index: int | None = None
+    section: Any,
+    *,
+    path: str = "loss",
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
+    sync: bool | None = None,
 ) -> nn.Module:
     """One loss from {"type": name, **keywords}; MixedLoss holds such mappings under "losses".
 
@@ -38,6 +43,7 @@ def build_single_loss(
         path: where it stands, for errors.
         num_classes: classes of the data set; class weights of another length are an error.
         ignore_index: given to every loss that does not set one.
+        sync: likewise.
 
     Raises:
         LossConfigError: unknown type or keyword, wrong values, counts that do not match.
@@ -60,12 +66,14 @@ def build_single_loss(
             raise LossConfigError(f"{path}.losses", f"must be a non-empty list of losses, got {losses!r}")
         numbers = _coefficients(coef, len(losses), f"{path}.coef", "losses of the mix")
         built = [
-            build_single_loss(loss, path=f"{path}.losses[{i}]", num_classes=num_classes, ignore_index=ignore_index)
+            build_single_loss(loss, path=f"{path}.losses[{i}]", num_classes=num_classes, ignore_index=ignore_index, sync=sync)
             for i, loss in enumerate(losses)
         ]
         return MixedLoss(built, numbers)
     if ignore_index is not None and allowed is not None and "ignore_index" in allowed:
         options.setdefault("ignore_index", ignore_index)
+    if sync is not None and allowed is not None and "sync" in allowed:
+        options.setdefault("sync", sync)
     try:
         loss = cls(**options)
     except (ValueError, TypeError) as error:
@@ -195,7 +203,12 @@ def resize_to(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def build_loss(
-    section: Mapping[str, Any], *, num_classes: int | None = None, ignore_index: int | None = None, path: str = "loss"
+    section: Mapping[str, Any],
+    *,
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
+    sync: bool | None = None,
+    path: str = "loss",
 ) -> nn.Module:
     """The module of a `loss:` section, called as `loss(outputs, target)` with one tensor or a list or mapping of them.
 
@@ -206,6 +219,7 @@ def build_loss(
             counted from 0; a phase without coef keeps the one before it.
         num_classes: classes of the data set, against which weights and class lists are checked.
         ignore_index: label that is ignored, for every loss that does not set its own.
+        sync: whether the losses are those of the global batch under torch.distributed, for every loss that does not say.
         path: where the section stands in its file, for errors.
 
     Returns:
@@ -225,7 +239,7 @@ def build_loss(
     """
     if not isinstance(section, Mapping):
         raise LossConfigError(path, f"must be a mapping with 'types' and 'coef', got {section!r}")
-    known: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
+    known: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index, "sync": sync}
     if "type" in section:
         bare = {key: value for key, value in section.items() if key != "phases"}
         first = OutputsLoss([build_single_loss(bare, path=path, **known)], [1.0])
