@@ -25,7 +25,7 @@ def rows(run, split):
 
 def drill(folder, *jobs):
     done = subprocess.run(
-        [sys.executable, str(DRILL), str(folder), *jobs], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, str(DRILL), str(folder), *jobs], capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -119,7 +119,7 @@ def test_the_command_starts_its_own_processes(tiny, write_yaml, tmp_path):
     """`devices: 2`, which Lightning makes of the command by calling it again."""
     config = write_yaml(tiny | {"devices": 2, "iters": 2})
     command = [sys.executable, "-m", "evenseg", "train", str(config), "--output", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "run")]
     assert done.stderr.count("step 2/2") == 1

@@ -90,7 +90,7 @@ def test_a_kill_at_any_moment_changes_nothing(write_yaml, tiny, tmp_path):
     tiny |= {"iters": 6, "eval_interval": 4, "checkpoint_interval": 2, "log_interval": 4}
     script = Path(__file__).with_name("kill_drill.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(write_yaml(tiny)), str(tmp_path)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(script), str(write_yaml(tiny)), str(tmp_path)], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     *reports, last = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
