@@ -44,6 +44,10 @@ CALLS = {
         lambda: L.LovaszHingeLoss()(Z, Y),
         r"mode='binary' needs logits .* got \(2, 3, 4, 4\) for a target of",
     ),
+    "one-hot maps of two binary channels": (
+        lambda: L.BinaryCrossEntropyLoss()(Z[:, :2], torch.rand_like(Z[:, :2])),
+        r"same shape \(2, 2, 4, 4\): for two channels and a one-hot target pass labels or target\[:, 1\]",
+    ),
     "maps for a softmax": (lambda: L.DiceLoss()(Z, torch.zeros_like(Z).long()), "one map per class.* use mode='multilabel'"),
     "label range": (
         lambda: L.DiceLoss()(Z, BAD),

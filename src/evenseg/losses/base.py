@@ -53,6 +53,11 @@ def channels(logits: Tensor, target: Tensor, mode: str) -> Tensor:
     if mode == "multilabel":
         return logits
     if logits.shape == target.shape and not (logits.dim() > 2 and logits.shape[1] == 1):
+        if logits.dim() == 4 and logits.shape[1] == 2 and target.is_floating_point():
+            raise ValueError(
+                f"mode='binary' got logits and a float target of the same shape {tuple(logits.shape)}: for two channels and a one-hot "
+                "target pass labels or target[:, 1], for volumes of two slices pass logits.unsqueeze(1)"
+            )
         return logits.unsqueeze(1)
     if logits.dim() >= 2 and logits.shape[1] == 2:
         # a difference of half-precision numbers loses digits that both of them have
