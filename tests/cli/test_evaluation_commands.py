@@ -67,3 +67,22 @@ def test_a_window_drops_the_stride_of_the_run():
     assert as_overrides((8, 9), (4, 4), None, None, False)[1:] == [
         "evaluation.stride=null", "evaluation.stride=[4, 4]", "evaluation.flip=false",
     ]  # fmt: skip
+
+
+def test_export(run, tmp_path):
+    result = evenseg("export", run, "--format", "torchscript", "-o", tmp_path / "net.pt")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [str(tmp_path / "net.pt")]
+    assert "largest difference from PyTorch" in result.stderr
+    assert "is no run folder" in fails("export", tmp_path)
+
+
+def test_evaluate_elsewhere_with_windows(run, make_folder):
+    root = make_folder({"val": {"a": np.eye(32), "b": np.eye(32)[::-1]}}, classes=("ground", "road"))
+    section = "test_dataset={type: FolderDataset, root: nowhere, split: val}"
+    options = ("--split", "test", "--data", root, "--set", section, "--window", 16, 16, "--scales", 0.5, 1)
+    result = evenseg("evaluate", run, *options)
+    assert result.exit_code == 0, result.output
+    assert "windows of 16 x 16" in " ".join(result.stdout.split())
+    assert result.stdout.splitlines()[-1] == str(run / "evaluation" / "test.html")
+    assert (run / "evaluation" / "test.csv").read_text().startswith("class,iou,dice,precision,recall,boundary_f1")

@@ -9,6 +9,7 @@ from evenseg.cli.compare import SeedsCommand, compare
 from evenseg.cli.config import config
 from evenseg.cli.demo import demo
 from evenseg.cli.evaluate import evaluate
+from evenseg.cli.export import export
 from evenseg.cli.inference import ScalesCommand
 from evenseg.cli.losses import losses
 from evenseg.cli.predict import predict
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(train)
 app.command(cls=ScalesCommand)(evaluate)
 app.command(cls=ScalesCommand)(predict)
+app.command()(export)
 app.command(cls=SeedsCommand)(compare)
 app.command()(demo)
 app.command()(losses)

@@ -1,6 +1,7 @@
 """Training and measuring one configuration; the parts that need Lightning load on first use."""
 
 from evenseg.engine.evaluate import evaluate
+from evenseg.engine.export import export
 from evenseg.engine.form import json_schema
 from evenseg.engine.placement import is_first_process
 from evenseg.engine.predict import Predicted, predict
@@ -14,6 +15,7 @@ __all__ = [
     "check_signatures",
     "cross_check",
     "evaluate",
+    "export",
     "is_finished",
     "is_first_process",
     "is_resumable",

@@ -26,7 +26,8 @@ from evenseg.engine.png import PngWriter
 LARGEST_WHOLE = 2048 * 2048
 # largest side of such windows, the smallest where memory asks for less, and the bytes for one row of them, all classes
 WINDOW, LOWEST_WINDOW, ROW_OF_WINDOWS = 1024, 256, 2**29
-OVERLAY_WEIGHT, OVERLAY_ROWS = 0.5, 64
+OVERLAY_WEIGHT = 0.5
+ROWS_AT_ONCE = 64
 
 Probabilities = Literal["none", "npy", "png"]
 
@@ -147,7 +148,12 @@ def _predict_one(
     palette = np.array(classes.colors, np.uint8) if few else None
 
     def read(top: int, bottom: int) -> Tensor:
-        return run.prepare(rows.read(top, bottom)).to(run.device)
+        # piece by piece: preparing takes several times the memory of its result
+        band = torch.empty(run.channels, bottom - top, width)
+        for start in range(top, bottom, ROWS_AT_ONCE):
+            end = min(start + ROWS_AT_ONCE, bottom)
+            band[:, start - top : end - top] = run.prepare(rows.read(start, end))
+        return band.to(run.device)
 
     index_file = target.with_name(target.name + ".png")
     with ExitStack() as stack, run.autocast():
@@ -164,8 +170,8 @@ def _predict_one(
             index_HW = band_KHW.argmax(0).cpu().numpy()
             indices.write(index_HW)
             if blended is not None:
-                for start in range(0, len(index_HW), OVERLAY_ROWS):
-                    part = index_HW[start : start + OVERLAY_ROWS]
+                for start in range(0, len(index_HW), ROWS_AT_ONCE):
+                    part = index_HW[start : start + ROWS_AT_ONCE]
                     blended.write(blend(rows.read(top + start, top + start + len(part)), part, classes))
             planes.write(band_KHW)
     return index_file

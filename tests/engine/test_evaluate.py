@@ -1,0 +1,161 @@
+"""Evaluation: the numbers of training again, everything else against the metrics themselves, and exact over processes."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+
+from evenseg import metrics
+from evenseg.config import EvaluationSection, make_config
+from evenseg.data import EvaluationSamples, Sample
+from evenseg.engine import evaluate, train
+from evenseg.engine.distributed import gather
+from evenseg.engine.loaded_run import load_run
+from evenseg.engine.measure import ImageMeter
+from evenseg.engine.resolve import build_data
+from evenseg.engine.scores import full_row
+from evenseg.engine.trainer import ImageByImage, make_loader
+
+# so short a training predicts both classes
+BOTH_CLASSES = {
+    "loss": {"types": [{"type": "CrossEntropyLoss", "weight": [1, 25]}], "coef": [1]},
+    "optimizer": {"type": "AdamW", "lr": 0.05},
+    "iters": 5,
+    "eval_interval": 5,
+}
+WINDOWS = {"window": [20, 24], "stride": [12, 16], "scales": [0.75, 1], "flip": True}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_template):
+    return train(make_config(tiny_template | BOTH_CLASSES), tmp_path_factory.mktemp("evaluated") / "run")
+
+
+def read_csv(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_windows_scales_and_flip_in_training_and_afterwards_give_the_same_numbers(tiny, tmp_path):
+    run = train(make_config(tiny | BOTH_CLASSES | {"evaluation": WINDOWS}), tmp_path / "run")
+    row = evaluate(run)
+    best = json.loads((run / "summary.json").read_text())["best"]
+    for key in ("miou", "iou", "per_image_miou", "accuracy", "mean_accuracy", "mean_dice"):
+        assert row[key] == best[key], key
+    assert best["loss"] > 0
+    plain = evaluate(run, overrides=["evaluation={}"])
+    assert plain["confusion"] != row["confusion"]
+
+
+def test_everything_comes_from_the_counts_of_all_images(run):
+    row = evaluate(run)
+    assert all(0 < score < 1 for score in row["iou"]), "numbers at their limits would show little"
+    loaded = load_run(run)
+    data = build_data(loaded.config.val_dataset, "val_dataset")
+    masks = torch.stack([EvaluationSamples(data.dataset, data.pipeline)[i].mask for i in range(3)])
+    logits = torch.cat(
+        [loaded.predictor.scores(EvaluationSamples(data.dataset, data.pipeline)[i].image[None]) for i in range(3)]
+    )
+    cm = metrics.confusion_matrix(logits, masks, 2)
+    assert row["confusion"] == cm.tolist()
+    assert row["dice"] == metrics.dice(cm).tolist()
+    matches, overlap = metrics.boundary_matches(logits, masks, 2), metrics.boundary_overlap(logits, masks, 2)
+    assert row["boundary_f1"] == metrics.boundary_f1(matches.sum(0)).tolist()
+    assert row["boundary_iou"] == metrics.boundary_iou(overlap.sum(0)).tolist()
+    per_image = np.nanmean([np.nanmean(scores) for scores in metrics.boundary_f1(matches).numpy()])
+    assert row["per_image_boundary_f1"] == pytest.approx(per_image)
+    probs = logits.softmax(1)
+    assert row["calibration"]["ece"] == float(metrics.calibration_error(metrics.calibration_sums(probs, masks).sum(0)))
+    classwise = metrics.calibration_error(metrics.calibration_sums(probs, masks, classwise=True).sum(0))
+    assert row["calibration"]["class_ece"] == classwise.tolist()
+    assert sum(row["calibration"]["bins"]["pixels"]) == masks.numel()
+
+
+def test_the_files_hold_the_same_numbers(run):
+    row = evaluate(run)
+    folder = run / "evaluation"
+    assert sorted(file.name for file in folder.iterdir()) == ["val.csv", "val.html", "val.json", "val_images.csv"]
+    assert json.loads((folder / "val.json").read_text()) == row
+    classes = read_csv(folder / "val.csv")
+    assert [line["class"] for line in classes] == ["ground", "road"]
+    for c, line in enumerate(classes):
+        for key in ("iou", "dice", "precision", "recall", "boundary_f1", "boundary_iou"):
+            assert float(line[key] or "nan") == pytest.approx(
+                row[key][c] if row[key][c] is not None else np.nan, nan_ok=True
+            )
+        assert int(line["labelled_pixels"]) == sum(row["confusion"][c])
+    images = read_csv(folder / "val_images.csv")
+    assert [line["image"] for line in images] == ["val_0000", "val_0001", "val_0002"]
+    assert np.mean([float(line["miou"]) for line in images]) == pytest.approx(row["per_image_miou"])
+    page = (folder / "val.html").read_text()
+    assert f"{100 * row['miou']:.2f}" in page
+    assert "http://" not in page.split("<script>")[0]
+
+
+def test_settings_are_those_of_the_run_and_the_overrides(run):
+    row = evaluate(run, overrides=["evaluation.boundary_tolerance=3", "evaluation.calibration_bins=4"])
+    assert row["settings"]["boundary_tolerance"] == 3
+    assert len(row["calibration"]["bins"]["pixels"]) == 4
+    assert row["boundary_f1"] != evaluate(run)["boundary_f1"]
+
+
+def test_loss_over_windows_is_weighted_by_valid_pixels():
+    class Zero(torch.nn.Module):
+        def forward(self, image):
+            return [image[:, :2]]
+
+    image, mask = torch.zeros(1, 3, 4, 12), torch.zeros(1, 4, 12, dtype=torch.uint8)
+    mask[..., 3:] = 255
+    sample = Sample(image, mask, torch.tensor([7]))
+    classes = build_data(make_config_of_roads(), "val_dataset").dataset.classes
+    meter = ImageMeter(classes, EvaluationSection(window=(4, 6), stride=(4, 6)))
+    counts = meter.measure(Zero(), sample, lambda outputs, window: (window != 255).sum().float())
+    # windows of 12 and 0 valid pixels
+    assert counts[7].loss == 12
+    assert counts[7].matrix.sum() == 12
+    assert meter.measure(Zero(), sample)[7].loss is None
+
+
+def make_config_of_roads():
+    from evenseg.config import DatasetSection
+
+    return DatasetSection(type="SyntheticRoads", length=1, size=16)
+
+
+def measure_as_rank(rank, ranks, folder, run):
+    """What each process does in an evaluation over several, as the Lightning module does it."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    meeting = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
+    loaded = load_run(run)
+    data = build_data(loaded.config.val_dataset, "val_dataset")
+    samples = EvaluationSamples(data.dataset, data.pipeline)
+    meter = ImageMeter(data.dataset.classes, loaded.config.evaluation, in_full=True)
+    counts = {}
+    for batch in make_loader(samples, ImageByImage(len(samples), rank, ranks), 0):
+        counts |= meter.measure(loaded.predictor.model, batch)
+    own = len(counts)
+    everyone = gather(counts)
+    f1 = metrics.BoundaryF1(2)
+    for pair in counts:
+        f1.add(counts[pair].boundary)
+    (Path(folder) / f"{rank}.json").write_text(
+        json.dumps({"own": own, "row": full_row(list(everyone.values())), "f1": f1.compute().tolist()})
+    )
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_and_an_odd_number_of_images_give_the_numbers_of_one(run, tmp_path):
+    multiprocessing.spawn(measure_as_rank, (2, str(tmp_path), str(run)), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert (first["own"], second["own"]) == (2, 1)
+    alone = evaluate(run)
+    for found in (first, second):
+        assert found["row"].items() <= alone.items()
+        assert found["f1"] == alone["boundary_f1"]
+        assert sum(map(sum, found["row"]["confusion"])) == 3 * 32 * 32
