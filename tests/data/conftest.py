@@ -62,7 +62,8 @@ class Tree:
         pixels = np.asarray(pixels).astype(f"{order}u2")
         height, width, channels = pixels.shape
         data = pixels.tobytes() if compression == 1 else zlib.compress(pixels.tobytes())
-        tags = {256: width, 257: height, 259: compression, 262: 2 if channels > 1 else 1, 273: 8, 277: channels, 278: height, 279: len(data)}
+        tags = {256: width, 257: height, 259: compression, 262: 2 if channels > 1 else 1}
+        tags |= {273: 8, 277: channels, 278: height, 279: len(data)}
         extra = {258: (16,) * channels} | ({338: (2 if alpha else 0,) * (channels - 3)} if channels > 3 else {})
         entries, tail = [], b""
         directory = 8 + len(data) + len(data) % 2

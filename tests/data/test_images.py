@@ -166,3 +166,37 @@ def test_large_images_are_read_whatever_the_guard_of_pillow_says(tree, monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert read_image(tree.root / "a.png").shape == (9, 9, 3)
     assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_a_header_that_claims_too_much_is_not_believed(tree):
+    tree.image("a.bmp", size=(9, 9))
+    content = bytearray((tree.root / "a.bmp").read_bytes())
+    content[18:26] = (30000).to_bytes(4, "little") * 2  # width and height
+    (tree.root / "a.bmp").write_bytes(content)
+    with pytest.raises(UnreadableFileError, match=r"a\.bmp cannot be read .*: its \d+ bytes claim to hold 30000x30000 pixels"):
+        read_image(tree.root / "a.bmp")
+    Image.new("L", (3000, 2000)).save(tree.root / "plain.png", optimize=True)
+    assert read_indices(tree.root / "plain.png").shape == (2000, 3000)
+
+
+def test_whatever_a_damaged_file_makes_a_decoder_raise_is_one_kind_of_error(tree):
+    np.save(tree.root / "a.npy", np.zeros((4, 5, 3), np.uint8))
+    tree.image("a.jpg", "a.png", "a.tif", "a.bmp", size=(24, 24))
+    tree.wide_png("wide.png", wide(3))
+    tree.wide_tiff("wide.tif", wide(3), 8)
+    rng = np.random.default_rng(0)
+    messages = []
+    for file in sorted(tree.root.iterdir()):
+        content = file.read_bytes()
+        for trial in range(30):
+            damaged = bytearray(content)
+            for place in rng.integers(0, min(len(content), 300), 8):
+                damaged[place] = rng.integers(256)
+            target = tree.root / f"damaged{file.suffix}"
+            target.write_bytes(damaged[: rng.integers(len(content))] if trial % 3 == 0 else damaged)
+            try:
+                read_image(target)
+            except ValueError as error:  # UnreadableFileError, or a sound file of another kind
+                messages.append(str(error))
+    assert sum("cannot be read as an image" in message for message in messages) > 100
+    assert not any("\n" in message for message in messages)

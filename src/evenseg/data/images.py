@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +20,9 @@ _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 # orders of the two bytes of a channel; N stands for the machine's own
 _OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
-# Pillow's plugins and NumPy let most of these through
-_DECODING_ERRORS = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+# a damaged header may claim any size, and decoding it would take all memory: no packing in use stores more pixels a byte
+_PIXELS_PER_BYTE = 4000
+_CERTAINLY_POSSIBLE = 4_000_000
 
 
 class UnreadableFileError(ValueError):
@@ -109,12 +109,18 @@ def open_image(file: Path) -> Iterator[Image.Image]:
     with _naming(file), _of_any_size():
         image = Image.open(file)
     with image:
+        with _naming(file):  # Pillow looks for some formats' size only now
+            pixels, stored = image.width * image.height, file.stat().st_size
+        if pixels > _CERTAINLY_POSSIBLE and pixels > _PIXELS_PER_BYTE * stored:
+            raise UnreadableFileError(
+                f"{file} cannot be read as an image: its {stored} bytes claim to hold {image.width}x{image.height} pixels"
+            )
         yield image
 
 
 @contextmanager
 def _of_any_size() -> Iterator[None]:
-    """Lifts Pillow's guard against files that unpack to more than 179 megapixels: aerial images are that large."""
+    """Lifts Pillow's guard against more than 179 megapixels, as aerial images have; `open_image` has one of its own."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -124,12 +130,13 @@ def _of_any_size() -> Iterator[None]:
 
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """Turns whatever a decoder raises at a damaged file into one error that names it."""
+    """Turns whatever a decoder raises at a damaged file into one error that names it; to be held around decoders alone."""
     try:
         yield
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{file} does not exist") from error
-    except _DECODING_ERRORS as error:
+    except Exception as error:
+        # Pillow's plugins and NumPy let nearly anything through: struct.error, TypeError, tokenize.TokenError, MemoryError
         raise UnreadableFileError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
 
 
@@ -147,7 +154,7 @@ def _loaded(image: Image.Image, file: Path) -> Image.Image:
 def _is_beyond_pillow(file: Path, channels: int) -> bool:
     """Tells whether a TIFF has bands that Pillow does not read: it drops a fourth that is no alpha, and opens no fifth."""
     try:
-        with open_image(file) as image:
+        with open_image(file) as image, _naming(file):
             read = len(image.getbands())
             return read < channels and read < int(getattr(image, "tag_v2", {}).get(277, 1))
     except UnreadableFileError as error:
@@ -176,7 +183,8 @@ def _read_bands(file: Path) -> NDArray[Any]:
 
 
 def _pixels(image: Image.Image, file: Path, channels: int) -> NDArray[Any]:
-    pages = getattr(image, "n_frames", 1)
+    with _naming(file):
+        pages = getattr(image, "n_frames", 1)
     if pages > 1 and pages == channels:
         stack = []
         for page in range(pages):
