@@ -11,6 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from evenseg.config import ConfigError, make_config
+from evenseg.engine import evaluate, is_first_process, resolve
 from evenseg.engine.checkpoints import list_checkpoints
 from evenseg.engine.distributed import each_for_itself, gather
 from evenseg.losses import build_loss
@@ -94,8 +96,6 @@ def test_an_odd_number_of_validation_images_counts_each_once(runs):
 
 def test_measured_is_what_is_kept(runs):
     """Running means of batch normalisation differ between the processes; those of the first are measured and kept."""
-    from evenseg.engine import evaluate
-
     best = json.loads((runs / "norms-2" / "summary.json").read_text())["best"]
     row = evaluate(runs / "norms-2")
     assert row["miou"] == best["miou"]
@@ -124,6 +124,14 @@ def test_the_command_starts_its_own_processes(tiny, write_yaml, tmp_path):
     assert done.stdout.split() == [str(tmp_path / "run")]
     assert done.stderr.count("step 2/2") == 1
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2
+
+
+def test_the_processes_of_torchrun_must_divide_the_batch(tiny, monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="batch_size: 6 does not divide evenly among 4 processes x 1 micro-batches"):
+        resolve(make_config(tiny | {"batch_size": 6}))
+    assert not is_first_process()
 
 
 def test_without_other_processes_nothing_is_exchanged():

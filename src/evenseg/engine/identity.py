@@ -10,9 +10,9 @@ from evenseg.config import Config, ConfigError, join_path
 from evenseg.engine.run_folder import package_version
 
 # may differ when a run goes on: where things lie, on what it is computed, and what is only looked at
-_FREE = (
+FREE = (
     "name", "output", "device", "devices", "accumulate", "num_workers", "checkpoint_interval", "keep_checkpoints", "loggers",
-    "test_dataset", "on_unreadable",
+    "test_dataset", "on_unreadable", "study",
 )  # fmt: skip
 _DATASETS = ("train_dataset", "val_dataset")
 
@@ -46,7 +46,7 @@ class Identity:
             )
 
     def _settings(self) -> dict[str, Any]:
-        settings = self.config.model_dump(mode="json", exclude=set(_FREE))
+        settings = self.config.model_dump(mode="json", exclude=set(FREE))
         for name in _DATASETS:
             settings[name] = {key: value for key, value in settings[name].items() if key != "root"}
         return settings

@@ -26,6 +26,7 @@ from evenseg.data import (
 )
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
 from evenseg.engine.parameters import freeze, parameter_groups
+from evenseg.engine.placement import num_processes
 from evenseg.models import (
     MODELS,
     FittingReport,
@@ -132,6 +133,12 @@ def check_signatures(config: Config) -> None:
 
 
 def _check_device(config: Config) -> None:
+    processes = num_processes(config)
+    if config.batch_size % (processes * config.accumulate):
+        raise ConfigError(
+            f"{config.batch_size} does not divide evenly among {processes} processes x {config.accumulate} micro-batches",
+            key_path="batch_size",
+        )
     gpus = torch.cuda.device_count() if config.device != "cpu" else 0
     if config.device == "cuda" and not gpus:
         raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")

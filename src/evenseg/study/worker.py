@@ -14,6 +14,7 @@ import lightning  # isort: skip
 
 from evenseg.config import Config, dump_config, load_config
 from evenseg.engine import Experiment, check_signatures, evaluate, is_finished, is_resumable, resolve, run
+from evenseg.engine.identity import FREE
 from evenseg.engine.recorder import Recorder
 from evenseg.study.plan import PlannedRun, Variant
 from evenseg.study.queue import Claim, Entry, Queue, State
@@ -173,10 +174,8 @@ class ReportScores(lightning.Callback):
 
 def check_same(one: PlannedRun) -> None:
     """Raises ValueError when a run in the way was made from another configuration."""
-    told_apart = {"output": None, "num_workers": 0, "device": "auto", "checkpoint_interval": None, "keep_checkpoints": 2}
-    told_apart |= {"study": None}
-    before = load_config(one.folder / "config.yaml").model_copy(update=told_apart).model_dump()
-    now = one.config.model_copy(update=told_apart).model_dump()
+    before = load_config(one.folder / "config.yaml").model_dump(exclude=set(FREE))
+    now = one.config.model_dump(exclude=set(FREE))
     changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise ValueError(
