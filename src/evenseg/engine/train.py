@@ -16,6 +16,7 @@ from evenseg.engine.inference import Predictor
 from evenseg.engine.lock import run_lock
 from evenseg.engine.loggers import build_loggers
 from evenseg.engine.measure import ImageMeter
+from evenseg.engine.memory import PeakMemory
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.overlays import write_overlays
 from evenseg.engine.placement import is_first_process, num_processes
@@ -118,6 +119,8 @@ def _run(
     folder = RunFolder(path)
     first = is_first_process()
     progress = StepProgress(config.iters, title or name, silent=not first)
+    memory = PeakMemory()
+    memory.start()
     seed_everything(config.seed)
     # where a checkpoint is loaded, the weights that the run began with may be gone
     fresh = not list_checkpoints(folder.checkpoints) if going_on else True
@@ -153,9 +156,11 @@ def _run(
                 raise KeyboardInterrupt from error
             raise
         if first:
+            peak_memory = memory.read()
             load_best(model, path)
             write_overlays(path / "overlays", Predictor(model, config.evaluation), whole_images)
-            summary = _summary(experiment, recorder, name, module) | {"unreadable": len(unreadable.counts)}
+            summary = _summary(experiment, recorder, name, module)
+            summary |= {"peak_memory": peak_memory, "unreadable": len(unreadable.counts)}
             write_json(path / "summary.json", summary)
     return path
 

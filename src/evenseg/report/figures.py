@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evenseg.report.tables import Comparison, Curve
+from evenseg.report.tables import ClassRow, Comparison, Curve, ImageComparison
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
@@ -140,6 +140,95 @@ def difference_figure(comparisons: Sequence[Comparison], metric: str) -> str:
     return finish(figure, 110 + 66 * len(shown), "", f"difference, points of {metric}")
 
 
+def class_gain_figure(rows: Sequence[ClassRow], losses: Sequence[str]) -> str:
+    """Mean paired difference of each class to the baseline with its interval, one mark for each other loss."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    others = len(losses) - 1
+    values = [0.0]
+    for series in range(1, len(losses)):
+        shown = [(place, row.cells[series].gain) for place, row in enumerate(rows) if row.cells[series].gain is not None]
+        known = [(place, gain) for place, gain in shown if gain is not None]
+        # side by side within the line of a class
+        shift = 0.6 * ((series - 0.5) / others - 0.5)
+        halves = [0.0 if gain.high is None else gain.high - gain.mean for _, gain in known]
+        values += [value for (_, gain), half in zip(known, halves) for value in (gain.mean - half, gain.mean + half)]
+        figure.add_trace(
+            go.Scatter(
+                x=[gain.mean for _, gain in known],
+                y=[place + shift for place, _ in known],
+                mode="markers",
+                marker={"size": 9, "symbol": SYMBOLS[series % len(SYMBOLS)]},
+                error_x={"type": "data", "array": halves, "thickness": 2, "width": 4} if any(halves) else None,
+                text=[html.escape(rows[place].name) for place, _ in known],
+                name=html.escape(losses[series]),
+                hovertemplate="%{text}: %{x:+.2f} points",
+                meta={"series": series, "role": "line"},
+            )
+        )
+    names = [html.escape(_wrap(row.name)).replace("\n", "<br>") for row in rows]
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.5, -0.5], showgrid=False, zeroline=False
+    )
+    margin = 0.05 * (max(values) - min(values)) or 1.0
+    figure.update_xaxes(zeroline=True, zerolinewidth=2, range=[min(values) - margin, max(values) + margin])
+    figure.update_layout(hovermode="closest")
+    return _finish(figure, 90 + len(rows) * max(30, 14 * others + 12), "", "difference, points of IoU")
+
+
+def image_figure(comparisons: Sequence[ImageComparison], losses: Sequence[str]) -> str:
+    """Differences of all images to the baseline, sorted, one line for each other loss."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for comparison in comparisons:
+        series = losses.index(comparison.loss)
+        ordered = sorted(comparison.differences.items(), key=lambda item: item[1])
+        figure.add_trace(
+            go.Scatter(
+                x=[(i + 0.5) / len(ordered) * 100 for i in range(len(ordered))],
+                y=[value for _, value in ordered],
+                mode="lines+markers" if len(ordered) <= 60 else "lines",
+                line={"width": 2, "dash": dash_of(series)},
+                marker={"size": 6, "symbol": SYMBOLS[series % len(SYMBOLS)]},
+                text=[html.escape(name) for name, _ in ordered],
+                name=html.escape(comparison.loss),
+                hovertemplate="%{text}: %{y:+.2f} points",
+                meta={"series": series, "role": "line"},
+            )
+        )
+    figure.update_yaxes(zeroline=True, zerolinewidth=2)
+    figure.update_layout(hovermode="closest")
+    return _finish(figure, 300, "points of per-image mIoU", "share of the images, %")
+
+
+def reliability_figure(curves: Mapping[str, tuple[int, Sequence[tuple[float, float, int]]]]) -> str:
+    """Accuracy against confidence of the predicted class, with the diagonal of perfect calibration."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    ends = [point[0] for _, points in curves.values() for point in points]
+    low = min([*ends, 50.0])
+    figure.add_trace(_line(go, -1, [low, 100.0], [low, 100.0], "line", mode="lines", line={"width": 1}, hoverinfo="skip"))
+    for name, (series, points) in curves.items():
+        figure.add_trace(
+            go.Scatter(
+                x=[point[0] for point in points],
+                y=[point[1] for point in points],
+                mode="lines+markers",
+                line={"width": 2, "dash": dash_of(series)},
+                marker={"size": 6, "symbol": SYMBOLS[series % len(SYMBOLS)]},
+                text=[f"{point[2]:,} pixels" for point in points],
+                name=html.escape(name),
+                hovertemplate="%{text}: confidence %{x:.1f} %, accuracy %{y:.1f} %",
+                meta={"series": series, "role": "line"},
+            )
+        )
+    figure.update_layout(hovermode="closest")
+    return _finish(figure, 360, "accuracy, %", "confidence, %")
+
+
 def _wrap(name: str, width: int = 16) -> str:
     """Break a long name at spaces, so that labels leave room for the chart."""
     lines = [""]
@@ -151,7 +240,7 @@ def _wrap(name: str, width: int = 16) -> str:
     return "\n".join(lines)
 
 
-def _line(go: Any, series: int, x: Sequence[int], y: Sequence[float | None], role: str, **style: Any) -> Any:
+def _line(go: Any, series: int, x: Sequence[float], y: Sequence[float | None], role: str, **style: Any) -> Any:
     if role == "band":
         style["line"] = {"width": 0}
     return go.Scatter(x=list(x), y=list(y), meta={"series": series, "role": role}, **style)

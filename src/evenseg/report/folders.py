@@ -1,5 +1,6 @@
 """Reading run folders and studies: JSON in, frozen records out, a ValueError naming the file for whatever is wrong."""
 
+import csv
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ SCORES = {
     "mean_accuracy": "mean accuracy",
     "mean_dice": "mean Dice",
 }
+
+
+# What `evenseg evaluate` measures on, the split to be compared on first
+SPLITS = ("test", "val")
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,33 @@ class Overlay:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What `evenseg evaluate` measured of a run's best weights on one split; fractions, None where undefined.
+
+    Attributes:
+        scores: as in a validation row.
+        iou: of each class.
+        boundary_f1: mean over classes.
+        boundary_iou: mean over classes.
+        ece: expected calibration error of the predicted class.
+        class_ece: mean over classes of the error of each class's probability.
+        bins: of the reliability curve: (pixels, mean confidence, accuracy).
+        images: image name -> its mIoU.
+    """
+
+    scores: Mapping[str, float | None]
+    iou: tuple[float | None, ...]
+    boundary_f1: float | None
+    boundary_iou: float | None
+    ece: float | None
+    class_ece: float | None
+    bins: tuple[tuple[int, float | None, float | None], ...]
+    images: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
 class Run:
-    """A finished run."""
+    """A finished run; `peak_memory` in bytes, None where it was not measured."""
 
     folder: Path
     name: str
@@ -62,11 +92,13 @@ class Run:
     seconds: float
     seconds_per_step: float
     parameters: int
+    peak_memory: float | None
     val: tuple[ValRow, ...]
     train: tuple[TrainRow, ...]
     overlays: Mapping[str, Overlay]
     config: str
     environment: Mapping[str, Any]
+    evaluations: Mapping[str, Evaluation]
 
 
 @dataclass(frozen=True)
@@ -92,6 +124,25 @@ class Study:
     config: str
     runs: Mapping[tuple[str, int], Run]
     missing: tuple[Missing, ...]
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The splits on which every finished run was evaluated."""
+        runs = self.runs.values()
+        return tuple(split for split in SPLITS if runs and all(split in run.evaluations for run in runs))
+
+    @property
+    def judged_on_test(self) -> bool:
+        """Whether the losses are compared on the test images rather than at each run's best validation."""
+        return "test" in self.evaluated
+
+    def scores(self, run: Run) -> Mapping[str, float | None]:
+        """Return the scores that losses are compared by."""
+        return run.evaluations["test"].scores if self.judged_on_test else run.best.scores
+
+    def class_iou(self, run: Run) -> tuple[float | None, ...]:
+        """Return the IoU of each class that losses are compared by."""
+        return run.evaluations["test"].iou if self.judged_on_test else run.best.iou
 
     def of(self, loss: str) -> dict[int, Run]:
         """Return the finished runs of a loss by seed, in the study's order of seeds."""
@@ -194,11 +245,18 @@ def read_run(folder: str | Path) -> Run:
         seconds=_number(data, "seconds", file),
         seconds_per_step=_number(data, "seconds_per_step", file),
         parameters=_field(data, "parameters", int, file),
+        # runs of earlier versions have none
+        peak_memory=_finite({"peak_memory": None} | data, "peak_memory", file),
         val=tuple(row for row in rows if isinstance(row, ValRow)),
         train=tuple(row for row in rows if isinstance(row, TrainRow)),
         overlays=_read_overlays(folder / "overlays"),
         config=_text(folder / "config.yaml"),
         environment=_json_object(folder / "environment.json"),
+        evaluations={
+            split: _read_evaluation(folder / "evaluation" / f"{split}.json", tuple(classes))
+            for split in SPLITS
+            if (folder / "evaluation" / f"{split}.json").is_file()
+        },
     )
 
 
@@ -245,6 +303,44 @@ def _val_row(row: Mapping[str, Any], num_classes: int, where: str) -> ValRow:
         scores={name: _fraction(row, name, where) for name in SCORES},
         iou=tuple(_fraction(dict(enumerate(values)), c, f"{where}: iou") for c in range(num_classes)),
     )
+
+
+def _read_evaluation(file: Path, classes: tuple[str, ...]) -> Evaluation:
+    data = _json_object(file)
+    if _list(data, "classes", str, file) != list(classes):
+        raise ValueError(f"{file}: classes are {data['classes']}; allowed: those of the run, {list(classes)}")
+    calibration = _field(data, "calibration", dict, file)
+    bins = _field(calibration, "bins", dict, f"{file}: calibration")
+    columns = [_field(bins, name, list, f"{file}: calibration: bins") for name in ("pixels", "confidence", "accuracy")]
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError(f"{file}: calibration: bins are of different lengths; allowed: one value per bin in each")
+    row = _val_row({"step": 0} | data, len(classes), str(file))
+    return Evaluation(
+        scores=row.scores,
+        iou=row.iou,
+        boundary_f1=_fraction(data, "mean_boundary_f1", file),
+        boundary_iou=_fraction(data, "mean_boundary_iou", file),
+        ece=_fraction(calibration, "ece", f"{file}: calibration"),
+        class_ece=_fraction(calibration, "mean_class_ece", f"{file}: calibration"),
+        bins=tuple(zip(*columns, strict=True)),
+        images=_read_images(file.with_name(f"{file.stem}_images.csv")),
+    )
+
+
+def _read_images(file: Path) -> dict[str, float | None]:
+    """Read the mIoU of each image; none where the file is missing."""
+    if not file.is_file():
+        return {}
+    rows = list(csv.DictReader(_text(file).splitlines()))
+    if rows and not {"image", "miou"} <= rows[0].keys():
+        raise ValueError(f"{file}: columns are {list(rows[0])}; allowed: image and miou among them")
+    images: dict[str, float | None] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            images[row["image"]] = float(row["miou"]) if row["miou"] else None
+        except ValueError as error:
+            raise ValueError(f"{file}:{number}: miou is {row['miou']!r}; allowed: a number or nothing") from error
+    return images
 
 
 def _read_overlays(folder: Path) -> dict[str, Overlay]:

@@ -1,6 +1,6 @@
 """The statistics of a comparison over a few seeds: mean and spread, paired differences, Student's t.
 
-Plain Python floats, no scipy: a handful of numbers needs no more.
+Plain Python floats and numpy, no scipy: a handful of numbers needs no more.
 """
 
 import math
@@ -24,7 +24,8 @@ class MeanSd:
 class PairedDifference:
     """Mean of n paired differences with its confidence interval.
 
-    `low` and `high` are None for n = 1, where no interval can be given; `wins` counts the differences above 0.
+    `low`, `high` and `p` are None for n = 1, where no interval can be given; `wins` counts the differences above 0; `p` is
+    the two-sided p-value of Student's paired test of "no difference".
     """
 
     mean: float
@@ -34,6 +35,7 @@ class PairedDifference:
     low: float | None
     high: float | None
     confidence: float
+    p: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -105,7 +107,104 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
         return PairedDifference(summary.mean, None, 1, wins, None, None, confidence)
     half = t_quantile((1 + confidence) / 2, summary.n - 1) * summary.sd / math.sqrt(summary.n)
     low, high = summary.mean - half, summary.mean + half
-    return PairedDifference(summary.mean, summary.sd, summary.n, wins, low, high, confidence)
+    p = paired_p_value(summary)
+    return PairedDifference(summary.mean, summary.sd, summary.n, wins, low, high, confidence, p)
+
+
+def paired_p_value(differences: MeanSd) -> float:
+    """Two-sided p-value of Student's test that the true mean difference is 0.
+
+        t = mean / (sd / sqrt(n))        p = P(|T| >= |t|) = I_x((n - 1) / 2, 1 / 2),  x = (n - 1) / (n - 1 + t^2)
+
+    Args:
+        differences: mean and sd of n >= 2 paired differences.
+
+    Returns:
+        p in [0, 1]; 1 for differences that are all 0, 0 for differences that all have the same other value.
+
+    Raises:
+        ValueError: n = 1.
+    """
+    if differences.sd is None:
+        raise ValueError("paired_p_value received one difference; allowed: at least two")
+    if differences.sd == 0:
+        return 1.0 if differences.mean == 0 else 0.0
+    t = differences.mean / (differences.sd / math.sqrt(differences.n))
+    df = differences.n - 1
+    return regularised_beta(df / (df + t * t), df / 2, 0.5)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment for testing several hypotheses at once.
+
+        sorted p_(1) <= ... <= p_(m):    adjusted_(k) = max_{j <= k} min(1, (m - j + 1) p_(j))
+
+    A difference counts as shown at level a when its adjusted value is below a: the chance of even one false claim among all
+    m is then at most a, whatever the tests have to do with each other.
+
+    Args:
+        p_values: m numbers in [0, 1].
+
+    Returns:
+        The adjusted values, in the order given.
+
+    Raises:
+        ValueError: a value outside [0, 1].
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"holm received {list(p_values)}; allowed: numbers in 0..1")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def bootstrap_interval(
+    differences: Sequence[float], confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of paired differences.
+
+    The n differences are drawn n times with replacement, `resamples` times; the interval holds the middle `confidence` of
+    the means. It assumes no distribution, but with few differences it is too narrow: of three it covers the true mean in 75 % of all cases.
+
+    Args:
+        differences: n >= 2 finite numbers, one for each pair.
+        confidence: of the interval, between 0 and 1.
+        resamples: how many means are drawn.
+        seed: of the draws, so that a report says the same each time it is written.
+
+    Returns:
+        Lower and upper end, in the unit of the differences.
+
+    Raises:
+        ValueError: fewer than two differences, one that is not finite, or a `confidence` outside (0, 1).
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    """
+    import numpy as np
+
+    values = np.asarray(differences, dtype=float)
+    if values.size < 2 or not np.isfinite(values).all():
+        raise ValueError(f"bootstrap_interval received {list(differences)}; allowed: at least two finite numbers")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; allowed: a number between 0 and 1, both excluded")
+    generator = np.random.default_rng(seed)
+    # in blocks: a thousand images times ten thousand draws would not fit everywhere
+    block = max(1, 2_000_000 // values.size)
+    means = [
+        values[generator.integers(0, values.size, (min(block, resamples - start), values.size))].mean(1)
+        for start in range(0, resamples, block)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def t_quantile(p: float, df: int) -> float:

@@ -56,16 +56,30 @@ def verdict(comparison: Comparison, baseline: str) -> str:
         return f"One pair of runs ({side} here): no interval can be given, and nothing is shown."
     if result.verdict == "undecided":
         return f"Undecided: the interval contains 0; higher than {baseline} with {won}."
+    if comparison.verdict == "uncorrected":
+        return (
+            f"Undecided: the interval of this loss alone leaves out 0, but not after Holm's correction for all losses "
+            f"compared; higher than {baseline} with {won}."
+        )
     return f"{result.verdict.capitalize()} than {baseline}: the interval leaves out 0; higher with {won}."
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with as many digits as it bears; empty where there is none."""
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def study_headline(study: Study, comparisons: Sequence[Comparison]) -> str:
     """The result of a study in one sentence."""
     metric = SCORES[study.metric]
     baseline = study.losses[0]
+    if study.judged_on_test:
+        metric = f"test {metric}"
     summaries = {}
     for loss in study.losses:
-        summary = summarise(run.best.scores[study.metric] for run in study.of(loss).values())
+        summary = summarise(study.scores(run)[study.metric] for run in study.of(loss).values())
         if summary is not None:
             summaries[loss] = summary
     if not summaries:
@@ -82,7 +96,7 @@ def study_headline(study: Study, comparisons: Sequence[Comparison]) -> str:
         reached = "; ".join(f"{loss} {number(s.mean)} %" for loss, s in summaries.items())
         return f"No difference can be given, since no seed finished with both losses of a pair ({metric}: {reached})."
     # what is shown goes before what is merely higher
-    shown = [pair for pair in known if pair[1].verdict == "better"]
+    shown = [pair for pair in known if pair[0].verdict == "better"]
     top, result = max(shown or known, key=lambda pair: pair[1].mean)
     size = f"{number(abs(result.mean))} points of {metric}"
     side = "above" if result.mean > 0 else "below"
@@ -91,13 +105,18 @@ def study_headline(study: Study, comparisons: Sequence[Comparison]) -> str:
         return f"One seed, so nothing is shown yet: {top.loss} {where}, and no interval can be given."
     evidence = f"({100 * result.confidence:.0f} % interval {interval(top)}, {counted(result.n, 'seed')})"
     others = len(comparisons) > 1
+    if top.verdict == "uncorrected":
+        return (
+            f"No loss is shown to beat {baseline}: {top.loss} is {size} {side} on average {evidence}, which does not hold "
+            f"after correction for {counted(len(known), 'comparison')} (p = {p_value(top.p_holm)})."
+        )
     if result.verdict == "better":
         tail = f" It is one of {len(shown)} losses that beat the baseline." if len(shown) > 1 else ""
         return f"{top.loss} beats {baseline} by {size} {evidence}.{tail}"
     if result.verdict == "worse":
         if not others:
             return f"{top.loss} falls behind {baseline} by {size} {evidence}."
-        all_worse = all(c.result is not None and c.result.verdict == "worse" for c in comparisons)
+        all_worse = all(c.verdict == "worse" for c in comparisons)
         start = f"{baseline} beats every other loss" if all_worse else f"No loss is shown to beat {baseline}"
         return f"{start}: the closest, {top.loss}, is {size} below {evidence}."
     start = f"No loss is shown to beat {baseline}" if others else "No difference is shown"
@@ -111,7 +130,12 @@ def study_caveats(study: Study, comparisons: Sequence[Comparison]) -> list[str]:
     """What a reader must know before believing the headline."""
     notes = []
     sizes = [c.result.n for c in comparisons if c.result is not None]
-    if sizes and 1 < min(sizes) < FEW_SEEDS:
+    if sizes and min(sizes) == 2:
+        notes.append(
+            "Two paired seeds hardly tell how much chance there is: the interval reaches 12.7 standard errors to each side. "
+            "Run at least three."
+        )
+    elif sizes and 1 < min(sizes) < FEW_SEEDS:
         notes.append(
             f"With only {counted(min(sizes), 'paired seed')} the interval leans on the assumption that differences "
             "are normally distributed; more seeds would narrow it."
@@ -120,13 +144,21 @@ def study_caveats(study: Study, comparisons: Sequence[Comparison]) -> list[str]:
         notes.append("With one seed, chance and effect cannot be told apart; run at least three.")
     if sum(size > 1 for size in sizes) > 1:
         notes.append(
-            f"{len(sizes)} losses are compared with the baseline, each with its own interval; the more are compared, "
-            "the likelier one looks better by chance."
+            f"{len(sizes)} losses are compared with the baseline. Each interval stands for itself; a loss counts as better or "
+            "worse only if it still does after Holm's correction for all of them."
         )
-    if study.runs:
+    if study.judged_on_test:
+        notes.append("Scores are of the test images, with the weights that were best on the validation images.")
+    elif study.runs:
         notes.append(
             "Scores are taken at each run's best validation step, chosen on the same images they are measured on, "
             "which flatters every loss a little."
+        )
+    pruned = sum("pruned" in run.reason for run in study.missing)
+    if pruned:
+        notes.append(
+            f"{counted(pruned, 'run')} lagged behind and {'was' if pruned == 1 else 'were'} stopped early, so the means of "
+            "those losses are of their better runs."
         )
     return notes
 
