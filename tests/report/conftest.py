@@ -1,6 +1,7 @@
 """A study folder with made-up numbers, written as the trainer writes it."""
 
 import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -43,7 +44,7 @@ def scene(rng, size=(64, 96)):
 
 
 def write_run(
-    folder: Path, name, seed, level, *, classes=None, iou_missing=(), finished=True, terms=("CrossEntropyLoss",)
+    folder: Path, name, seed, level, *, classes=None, iou_missing=(), finished=True, terms=("CrossEntropyLoss",), evaluated=()
 ):
     """Write one run folder whose scores lie around `level`; return the best validation row."""
     classes = CLASSES if classes is None else classes
@@ -94,10 +95,34 @@ def write_run(
         "seconds": 100.0 + seed,
         "seconds_per_step": 0.1 + 0.001 * seed,
         "parameters": 123456,
+        "peak_memory": 1.2e9 + 1e6 * seed,
     }
+    for split in evaluated:
+        write_evaluation(folder, split, best, level, rng, classes)
     if finished:
         (folder / "summary.json").write_text(json.dumps(summary))
     return best
+
+
+def write_evaluation(folder, split, best, level, rng, classes):
+    """Write RUN/evaluation/SPLIT.json and its images as `evenseg evaluate` does."""
+    target = folder / "evaluation"
+    target.mkdir(exist_ok=True)
+    confidence = np.linspace(0.5, 1, 11)[:-1] + 0.025
+    row = {key: value for key, value in best.items() if key not in ("step", "time")} | {"split": split, "classes": classes}
+    row |= {"mean_boundary_f1": level + 0.1, "mean_boundary_iou": level - 0.1}
+    bins = {
+        "pixels": [int(v) for v in rng.integers(50, 5000, 10)],
+        "confidence": [float(v) for v in confidence],
+        "accuracy": [float(v) for v in confidence - 0.05],
+    }
+    row["calibration"] = {"ece": 0.05, "mce": 0.2, "class_ece": [0.1] * len(classes), "mean_class_ece": 0.1, "bins": bins}
+    (target / f"{split}.json").write_text(json.dumps(row))
+    names = [f"image_{i}" for i in range(12)]
+    scores = np.clip(level + rng.normal(0, 0.06, len(names)), 0, 1)
+    lines = ["image,miou,accuracy", *(f"{name},{score},0.9" for name, score in zip(names, scores)), "image_void,,"]
+    (target / f"{split}_images.csv").write_text("\n".join(lines) + "\n")
+    shutil.copytree(folder / "overlays", target / f"{split}_overlays")
 
 
 def write_study(folder: Path, levels, seeds=(0, 1, 2), classes=None, **run_options):
@@ -122,3 +147,11 @@ def study(tmp_path_factory):
     """A study of three losses and three seeds: (folder, best rows)."""
     folder = tmp_path_factory.mktemp("study")
     return folder, write_study(folder, {"CE": 0.52, "CE + Lovász hinge": 0.57, "BCE + Dice": 0.521})
+
+
+@pytest.fixture(scope="module")
+def evaluated_study(tmp_path_factory):
+    """The same, with every run evaluated on the validation images: (folder, best rows)."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    losses = {"CE": 0.52, "CE + Lovász hinge": 0.57, "BCE + Dice": 0.521}
+    return folder, write_study(folder, losses, evaluated=("val",))

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import csv
 import json
 import re
 import shutil
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM, Browser, DoesNotRunError
 
 import evenseg.report
 from conftest import CLASSES, STEPS, png, write_run, write_study
 from evenseg.report import write_run_report, write_study_report
-from evenseg.report.statistics import paired_difference
+from evenseg.report.statistics import bootstrap_interval, paired_difference
 
 VOID = {"meta", "link", "img"}
 
@@ -141,8 +143,12 @@ def test_difference_table_equals_the_paired_interval(study, page):
         assert float(row[1].replace("−", "-")) == pytest.approx(np.mean(values - base), abs=0.005)
         low, high = (float(v.replace("−", "-")) for v in row[2].split(" to "))
         assert (low, high) == (pytest.approx(result.low, abs=0.005), pytest.approx(result.high, abs=0.005))
-        assert row[3] == "3"
-        assert row[4].lower().startswith(result.verdict)
+        assert tuple(float(v.replace("−", "-")) for v in row[3].split(" to ")) == pytest.approx(
+            bootstrap_interval(values - base), abs=0.005
+        )
+        assert row[4] == "3"
+        assert float(row[5]) == pytest.approx(result.p, abs=0.005)
+        assert row[7].lower().startswith(result.verdict)
 
 
 def test_headline_states_the_largest_difference_with_its_interval(study, page):
@@ -193,7 +199,9 @@ def test_pictures_are_the_files_from_worst_to_best(study, page):
     assert prefix == "data:image/png;base64"
     assert base64.b64decode(data) == file.read_bytes()
     headings = re.findall(r"<h3>((?:Worst: |Best: )?image_\d)", page.source)
-    assert headings == ["Worst: image_5", "image_4", "image_1", "Best: image_0"]
+    assert headings == ["image_5", "image_4", "image_1", "image_0"]
+    assert "the worst · mean per-image mIoU" in page.text
+    assert "the best · mean per-image mIoU" in page.text
 
 
 def assert_loads_nothing(page):
@@ -225,7 +233,7 @@ def test_accessible_tables_and_charts(page):
     assert cells
     assert all(attrs.get("scope") in ("row", "col") for attrs in cells)
     charts = [attrs for tag, attrs in page.tags if attrs.get("class") == "chart"]
-    assert len(charts) == len(page.charts()) == 5
+    assert len(charts) == len(page.charts()) == 6
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in charts)
     assert ("html", {"lang": "en"}) in page.tags
 
@@ -254,7 +262,7 @@ def test_missing_runs_are_named(tmp_path):
     assert table[1][1] == shown([100 * best["CE", seed]["miou"] for seed in (0, 1)])
     # only seed 0 finished with both
     difference = page.table(("loss", "mean difference"))[1]
-    assert difference[2:4] == ["none", "1"]
+    assert difference[2:6] == ["none", "too few", "1", "none"]
     assert float(difference[1]) == pytest.approx(100 * (best["Dice", 0]["miou"] - best["CE", 0]["miou"]), abs=0.005)
 
 
@@ -264,7 +272,7 @@ def test_no_pair_at_all(tmp_path):
         (tmp_path / "runs" / run / "summary.json").unlink()
     page = Page(write_study_report(tmp_path))
     assert "No difference can be given" in page.text
-    assert page.table(("loss", "mean difference"))[1][1:4] == ["n/a", "none", "0"]
+    assert page.table(("loss", "mean difference"))[1][1:5] == ["n/a", "none", "too few", "0"]
 
 
 def test_no_run_finished(tmp_path):
@@ -485,21 +493,118 @@ def test_report_imports_no_torch_and_nothing_heavy_early():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+def test_without_evaluations_there_is_nothing_on_boundaries(page):
+    assert "Boundaries and calibration" not in page.text
+    assert "Image by image" not in page.text
+
+
+def test_evaluations_are_shown(evaluated_study):
+    folder, _ = evaluated_study
+    page = Page(write_study_report(folder))
+    table = page.table(("loss", "mIoU", "per-image mIoU", "boundary F1"))
+    assert [row[0] for row in table[1:]] == ["CE", "CE + Lovász hinge", "BCE + Dice"]
+    assert table[1][5] == "5.00 ± 0.00"
+    assert "images" in page.charts()
+    assert "reliability" in page.charts()
+    assert "where CE + Lovász hinge gains most on CE: +" in page.text
+    images = page.table(("loss", "images higher"))
+    assert [row[-1] for row in images[1:]] == ["12", "12"], "the image without a labelled pixel has no score"
+
+
+def test_on_test_images_where_every_run_was_measured_on_them(tmp_path):
+    write_study(tmp_path, {"CE": 0.5, "Dice": 0.6}, evaluated=("val", "test"))
+    for seed in (0, 1, 2):
+        for loss, miou in (("CE", 0.7), ("Dice", 0.4 + 0.01 * seed)):
+            edit(tmp_path / "runs" / loss / f"seed-{seed}" / "evaluation" / "test.json", miou=miou)
+    page = Page(write_study_report(tmp_path))
+    assert "Dice falls behind CE by 29.00 points of test mIoU" in page.text
+    assert "Scores are of the test images" in page.text
+    (tmp_path / "runs" / "CE" / "seed-2" / "evaluation" / "test.json").unlink()
+    assert "Dice beats CE by" in Page(write_study_report(tmp_path)).text
+
+
+def test_the_tables_as_csv(evaluated_study):
+    folder, best = evaluated_study
+    write_study_report(folder)
+    read = {file.stem: list(csv.DictReader(file.open(encoding="utf-8"))) for file in (folder / "tables").iterdir()}
+    assert set(read) == {
+        "runs", "scores", "differences", "classes", "curves", "measures_val", "images_val", "reliability_val"
+    }  # fmt: skip
+    assert {(row["loss"], int(row["seed"])): float(row["best_miou"]) for row in read["runs"]} == {
+        key: pytest.approx(row["miou"]) for key, row in best.items()
+    }
+    (row,) = [row for row in read["differences"] if row["loss"] == "BCE + Dice"]
+    values = [best["BCE + Dice", seed]["miou"] - best["CE", seed]["miou"] for seed in (0, 1, 2)]
+    assert float(row["mean"]) == pytest.approx(np.mean(values))
+    assert [float(row[f"seed {seed}"]) for seed in (0, 1, 2)] == pytest.approx(values)
+    assert (row["verdict"], row["judged_on"]) == ("undecided", "validation, best step")
+    assert len(read["images_val"]) == 13
+    assert len(read["curves"]) == 9 * len(STEPS)
+    assert float(read["measures_val"][2]["mean"]) == pytest.approx(0.62, abs=0.02)
+
+
+def test_runs_that_were_stopped_early_are_a_caveat(tmp_path):
+    write_study(tmp_path, {"CE": 0.5, "Dice": 0.6})
+    (tmp_path / "runs" / "Dice" / "seed-2" / "summary.json").unlink()
+    row = {"loss": "Dice", "seed": 2, "state": "pruned", "reason": "pruned at step 400 of 1000"}
+    edit(tmp_path / "study.json", unfinished=[row])
+    text = Page(write_study_report(tmp_path)).text
+    assert "Dice, seed 2: pruned at step 400 of 1000" in text
+    assert "1 run lagged behind and was stopped early" in text
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda e: edit(e / "val.json", classes=["a"]), r"val\.json: classes are \['a'\]; allowed: those of the run"),
+        (lambda e: edit(e / "val.json", calibration="DELETE"), r"val\.json: 'calibration' is missing"),
+        (lambda e: edit(e / "val.json", mean_boundary_f1=3), r"val\.json: 'mean_boundary_f1' is 3"),
+        (lambda e: (e / "val_images.csv").write_text("a,b\n1,2\n"), r"val_images\.csv: columns are \['a', 'b'\]"),
+        (lambda e: (e / "val_images.csv").write_text("image,miou\nx,much\n"), r"val_images\.csv:2: miou is 'much'"),
+    ],
+)
+def test_a_damaged_evaluation_names_the_file(tmp_path, damage, message):
+    write_study(tmp_path, {"CE": 0.5}, seeds=(0,), evaluated=("val",))
+    damage(tmp_path / RUN / "evaluation")
+    with pytest.raises(ValueError, match=message):
+        write_study_report(tmp_path)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_a_browser_draws_every_chart(study, page, tmp_path):
-    """Under the page's own policy, which forbids all loading, every chart becomes an SVG with its lines."""
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    options += " --disable-component-update --disable-sync --virtual-time-budget=8000 --dump-dom"
-    command = [CHROMIUM, *options.split(), f"--user-data-dir={tmp_path}", (study[0] / "report.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode != 0 or "</html>" not in done.stdout:
-        pytest.skip(f"chromium does not run here: {done.stderr[-200:]}")
-    body = done.stdout
-    for name in page.charts():
-        start = body.index(f'id="{name}"')
-        drawn = body[start : body.index(f'data-chart="{name}"')]
-        assert 'class="main-svg"' in drawn, name
-        assert 'class="trace scatter' in drawn, name
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(evaluated_study, width):
+    """Every chart is drawn; nothing is loaded, nothing complained about; no text smaller than 11 pixels, no page scroll."""
+    file = write_study_report(evaluated_study[0])
+    charts = Page(file).charts()
+    assert len(charts) == 8
+    try:
+        with Browser(width) as browser:
+            browser.open(file)
+            drawn = browser.evaluate("[...document.querySelectorAll('.chart .main-svg .trace')].length")
+            wide = browser.evaluate("document.documentElement.scrollWidth")
+            small = browser.evaluate(
+                "Math.min(...[...document.querySelectorAll('main *')].filter(e => e.children.length === 0 && e.textContent.trim())"
+                ".map(e => parseFloat(getComputedStyle(e).fontSize)))"
+            )
+            requests, complaints = browser.requests, browser.complaints
+    except DoesNotRunError as error:
+        pytest.skip(f"chromium does not run here: {error}")
+    assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
+    assert complaints == []
+    assert drawn >= 20
+    assert wide == width
+    assert small >= 11
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_the_browser_test_can_fail(tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text("<img src='http://127.0.0.1:9/x.png'><div style='width: 900px'>wide</div><script>nothing.here()</script>")
+    try:
+        with Browser(390) as browser:
+            browser.open(page)
+            assert browser.evaluate("document.documentElement.scrollWidth") > 390
+            assert any("127.0.0.1:9" in url for url in browser.requests)
+            assert any("nothing is not defined" in text for text in browser.complaints)
+    except DoesNotRunError as error:
+        pytest.skip(f"chromium does not run here: {error}")

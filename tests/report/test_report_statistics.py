@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evenseg.report.statistics import mean_sd, paired_difference, regularised_beta, t_quantile
+from evenseg.report.statistics import bootstrap_interval, holm, mean_sd, paired_difference, regularised_beta, t_quantile
 
 # Two-sided 90, 95, 98 and 99 % points as printed in statistics textbooks, df 1 to 30
 TABLE = {
@@ -111,9 +111,54 @@ def test_the_interval_covers_as_often_as_it_says():
     assert 0.035 < missed < 0.065
 
 
+def test_p_value_by_hand_and_with_the_interval():
+    """d = 1, 2, 3: t = 2 sqrt(3), and with 2 degrees of freedom P(|T| >= t) = 1 - t / sqrt(2 + t^2)."""
+    t = 2 * math.sqrt(3)
+    assert paired_difference([11, 22, 33], [10, 20, 30]).p == pytest.approx(1 - t / math.sqrt(2 + t * t))
+    assert paired_difference([1.0, 2.0], [1.0, 2.0]).p == 1
+    assert paired_difference([2.0, 3.0], [1.0, 2.0]).p == 0
+    assert paired_difference([2.0], [1.0]).p is None
+    for seed in range(20):
+        result = paired_difference(np.random.default_rng(seed).normal(1, 1, 4), [0.0] * 4)
+        assert (result.p < 0.05) == (result.verdict != "undecided")
+
+
+def test_holm():
+    """The second line is the example of R's p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")."""
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+def test_holm_keeps_its_promise():
+    """Five true null hypotheses: in 5 % of the studies at least one is rejected, where single tests reject in 23 %."""
+    p = np.random.default_rng(0).uniform(size=(4000, 5))
+    assert np.mean([min(holm(row)) < 0.05 for row in p]) == pytest.approx(0.05, abs=0.012)
+
+
+def test_bootstrap_of_many_is_the_normal_interval():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    low, high = bootstrap_interval(values)
+    half = 1.96 * np.std(values) / 20
+    assert (low, high) == (pytest.approx(values.mean() - half, abs=0.03), pytest.approx(values.mean() + half, abs=0.03))
+    assert bootstrap_interval(values) == (low, high), "the same each time"
+    assert bootstrap_interval([1.0, 1.0, 1.0]) == (1.0, 1.0)
+
+
+def test_bootstrap_of_three_is_as_narrow_as_the_report_says():
+    draws = np.random.default_rng(2).normal(size=(1000, 3))
+    held = [low <= 0 <= high for low, high in (bootstrap_interval(d, resamples=400) for d in draws)]
+    assert np.mean(held) == pytest.approx(0.75, abs=0.04)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: holm([0.1, 1.2]), r"holm received \[0\.1, 1\.2\]; allowed: numbers in 0\.\.1"),
+        (lambda: bootstrap_interval([1.0]), "at least two finite numbers"),
+        (lambda: bootstrap_interval([1.0, math.nan]), "at least two finite numbers"),
         (lambda: mean_sd([]), "no value; allowed: at least one"),
         (lambda: mean_sd([1.0, math.nan]), "nan.*; allowed: finite numbers"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), "received 1 and 2 values"),

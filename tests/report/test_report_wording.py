@@ -84,3 +84,25 @@ def test_numbers():
     assert wording.counted(1, "loss") == "1 loss"
     assert wording.counted(2, "loss") == "2 losses"
     assert [wording.duration(s) for s in (3.21, 42.4, 185, 7800)] == ["3.2 s", "42 s", "3 min 5 s", "2 h 10 min"]
+
+
+def test_what_does_not_survive_the_correction_is_not_claimed(study):
+    result = paired_difference([2.0, 2.4, 1.2], [0.0] * 3)
+    assert result.verdict == "better"
+    other = comparison("B", [0.5, -0.5, 0.1])
+    shaky = Comparison("A", (0, 1, 2), (2.0, 2.4, 1.2), result, p_holm=0.08)
+    text = wording.study_headline(read_study(study[0]), [shaky, other])
+    assert text.startswith("No loss is shown to beat CE: A is 1.87 points of mIoU above on average (95 % interval +")
+    assert text.endswith("which does not hold after correction for 2 comparisons (p = 0.080).")
+    assert wording.verdict(shaky, "CE").startswith("Undecided: the interval of this loss alone leaves out 0, but not after Holm's")
+    sure = Comparison("A", (0, 1, 2), (2.0, 2.4, 1.2), result, p_holm=0.04)
+    assert wording.study_headline(read_study(study[0]), [sure, other]).startswith("A beats CE by 1.87 points")
+
+
+def test_two_seeds_are_called_what_they_are(study):
+    notes = wording.study_caveats(read_study(study[0]), [comparison("A", [1.0, 1.1])])
+    assert notes[0].startswith("Two paired seeds hardly tell how much chance there is")
+
+
+def test_p_values():
+    assert [wording.p_value(p) for p in (None, 0.0002, 0.0312, 0.456)] == ["", "< 0.001", "0.031", "0.46"]

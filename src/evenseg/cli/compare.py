@@ -69,7 +69,7 @@ def compare(
     prune: Annotated[bool | None, typer.Option("--prune/--no-prune", help="Stop runs that lag far behind.")] = None,
     evaluate: Annotated[
         list[str] | None,
-        typer.Option("--evaluate", metavar="SPLIT", help="Also measure every run's best weights on val or test; may be repeated."),
+        typer.Option("--evaluate", metavar="SPLIT", help="Splits to measure best weights on: val (the default), test or none."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")] = False,
     overrides: Overrides = None,
@@ -87,8 +87,8 @@ def compare(
 
         settings = load_config(config, overrides or [])
         for split in evaluate or ():
-            if split not in ("val", "test"):
-                raise ValueError(f"--evaluate takes val or test, got {split!r}")
+            if split not in ("val", "test", "none"):
+                raise ValueError(f"--evaluate takes val, test or none, got {split!r}")
         from evenseg import study
 
         folder = output_folder(output, settings.output, config)
@@ -101,7 +101,7 @@ def compare(
             storage=storage,
             workers=workers,
             prune=prune,
-            evaluate=evaluate,
+            evaluate=None if evaluate is None else [split for split in evaluate if split != "none"],
             overwrite=overwrite,
             retry_failed=retry_failed,
             say=lambda line: typer.echo(line, err=True),

@@ -135,7 +135,8 @@ class StudySection(BaseModel):
         storage: Optuna's: a database URL or the path of a journal file; a journal in the study folder by default.
         workers: processes that train at the same time.
         prune: stop runs that lag behind the others.
-        evaluate: splits to measure the best weights of every run on.
+        evaluate: splits to measure the best weights of every run on: boundaries, calibration, image by image. With `test`
+            the losses are compared on the test images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -145,7 +146,7 @@ class StudySection(BaseModel):
     storage: str | None = None
     workers: int = Field(default=1, gt=0)
     prune: bool = False
-    evaluate: tuple[Literal["val", "test"], ...] = ()
+    evaluate: tuple[Literal["val", "test"], ...] = ("val",)
 
 
 class Config(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,36 @@ from evenseg.engine.scores import number, numbers
 IGNORE_COLOR = (128, 128, 128)
 
 
-def write_overlays(folder: Path, predictor: Predictor, samples: EvaluationSamples, count: int = 4) -> None:
-    """Writes NAME_image.png, NAME_target.png, NAME_prediction.png and NAME.json of `count` images, evenly spaced.
+def write_overlays(
+    folder: Path,
+    predictor: Predictor,
+    samples: EvaluationSamples,
+    count: int = 4,
+    names: Collection[str] | None = None,
+) -> None:
+    """Writes NAME_image.png, NAME_target.png, NAME_prediction.png and NAME.json of a few images.
 
     Target and prediction are index images with the classes' colours as palette; ignored pixels stay marked in the
     target.
+
+    Args:
+        folder: to write into.
+        predictor: of the run.
+        samples: of the split.
+        count: how many, evenly spaced.
+        names: which ones, in place of `count`.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     dataset = samples.dataset
     classes = dataset.classes
     model = predictor.model
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    for index in sorted({round(place) for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset)))}):
+    chosen = sorted({round(place) for place in np.linspace(0, len(dataset) - 1, min(count, len(dataset)))})
+    if names is not None:
+        chosen = [index for index in range(len(dataset)) if dataset.name(index) in names]
+    for index in chosen:
         sample = samples[index]
         if sample.unreadable:
             continue

@@ -174,7 +174,7 @@ def class_gain_figure(rows: Sequence[ClassRow], losses: Sequence[str]) -> str:
     margin = 0.05 * (max(values) - min(values)) or 1.0
     figure.update_xaxes(zeroline=True, zerolinewidth=2, range=[min(values) - margin, max(values) + margin])
     figure.update_layout(hovermode="closest")
-    return _finish(figure, 90 + len(rows) * max(30, 14 * others + 12), "", "difference, points of IoU")
+    return finish(figure, 90 + len(rows) * max(30, 14 * others + 12), "", "difference, points of IoU")
 
 
 def image_figure(comparisons: Sequence[ImageComparison], losses: Sequence[str]) -> str:
@@ -199,8 +199,9 @@ def image_figure(comparisons: Sequence[ImageComparison], losses: Sequence[str]) 
             )
         )
     figure.update_yaxes(zeroline=True, zerolinewidth=2)
+    figure.update_xaxes(zeroline=False)
     figure.update_layout(hovermode="closest")
-    return _finish(figure, 300, "points of per-image mIoU", "share of the images, %")
+    return finish(figure, 300, "points of per-image mIoU", "share of the images, %")
 
 
 def reliability_figure(curves: Mapping[str, tuple[int, Sequence[tuple[float, float, int]]]]) -> str:
@@ -226,7 +227,7 @@ def reliability_figure(curves: Mapping[str, tuple[int, Sequence[tuple[float, flo
             )
         )
     figure.update_layout(hovermode="closest")
-    return _finish(figure, 360, "accuracy, %", "confidence, %")
+    return finish(figure, 360, "accuracy, %", "confidence, %")
 
 
 def _wrap(name: str, width: int = 16) -> str:

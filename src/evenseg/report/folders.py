@@ -18,8 +18,8 @@ SCORES = {
 }
 
 
-# What `evenseg evaluate` measures on, the split to be compared on first
-SPLITS = ("test", "val")
+# What `evenseg evaluate` measures on and how the report calls it; the split to be compared on first
+SPLITS = {"test": "test", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Evaluation:
         class_ece: mean over classes of the error of each class's probability.
         bins: of the reliability curve: (pixels, mean confidence, accuracy).
         images: image name -> its mIoU.
+        overlays: pictures of a few of them.
     """
 
     scores: Mapping[str, float | None]
@@ -75,6 +76,7 @@ class Evaluation:
     class_ece: float | None
     bins: tuple[tuple[int, float | None, float | None], ...]
     images: Mapping[str, float | None]
+    overlays: Mapping[str, Overlay]
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,13 @@ def _read_evaluation(file: Path, classes: tuple[str, ...]) -> Evaluation:
         class_ece=_fraction(calibration, "mean_class_ece", f"{file}: calibration"),
         bins=tuple(zip(*columns, strict=True)),
         images=_read_images(file.with_name(f"{file.stem}_images.csv")),
+        overlays=_read_overlays(overlay_folder(file.parent.parent, file.stem)),
     )
+
+
+def overlay_folder(run: Path, split: str) -> Path:
+    """Return where the pictures of an evaluated split lie in a run folder."""
+    return run / "evaluation" / f"{split}_overlays"
 
 
 def _read_images(file: Path) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evenseg.report.folders import Run
+from evenseg.report.folders import Overlay, Run
 from evenseg.report.tables import summarise
 
 MAX_SIDE = 768
@@ -34,10 +34,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Row:
-    """One image with its target and every loss' prediction; `rank` is "worst", "best" or ""."""
+    """One image with its target and every loss' prediction; `why` says why it is shown."""
 
     name: str
-    rank: str
+    why: str
     mean: float | None
     image: Picture
     target: Picture
@@ -57,33 +57,50 @@ def choose(runs: Mapping[str, Run | None], count: int = 4) -> list[Row]:
     Raises:
         ValueError: a file that is no PNG, by name.
     """
-    known = [run for run in runs.values() if run is not None]
+    kept = {loss: run.overlays if run is not None else None for loss, run in runs.items()}
+    known = [overlays for overlays in kept.values() if overlays is not None]
     if not known:
         return []
-    names = [name for name in known[0].overlays if all(name in run.overlays for run in known)]
-    scores = {name: summarise(run.overlays[name].miou for run in known) for name in names}
+    names = [name for name in known[0] if all(name in overlays for overlays in known)]
+    scores = {name: summarise(overlays[name].miou for overlays in known) for name in names}
     # images without a score (nothing labelled) come last, and are shown only when there is room
     scored = sorted((s.mean, name) for name, s in scores.items() if s is not None)
     order = [name for _, name in scored]
     if len(order) > count:
         order = order[: (count + 1) // 2] + order[len(order) - count // 2 :]
     order += [name for name in names if scores[name] is None][: count - len(order)]
+    why = dict.fromkeys(order, "")
+    if len(scored) > 1:
+        why[scored[0][1]], why[scored[-1][1]] = "the worst", "the best"
+    return show(kept, why)
+
+
+def show(overlays: Mapping[str, Mapping[str, Overlay] | None], images: Mapping[str, str]) -> list[Row]:
+    """Read the pictures of chosen images.
+
+    Args:
+        overlays: by loss, the pictures of its run by image; None where the run is missing.
+        images: name of an image -> why it is shown; those that not every run keeps are left out.
+
+    Raises:
+        ValueError: a file that is no PNG, by name.
+    """
+    known = [kept for kept in overlays.values() if kept is not None]
     rows = []
-    for name in order:
-        first, summary = known[0].overlays[name], scores[name]
-        rank = ""
-        if len(scored) > 1 and summary is not None:
-            rank = "worst" if name == scored[0][1] else "best" if name == scored[-1][1] else ""
+    for name, why in images.items():
+        if not known or not all(name in kept for kept in known):
+            continue
+        first, summary = known[0][name], summarise(kept[name].miou for kept in known)
         predictions = []
-        for loss, run in runs.items():
-            overlay = run.overlays[name] if run is not None else None
+        for loss, kept in overlays.items():
+            overlay = kept[name] if kept is not None else None
             miou = overlay.miou if overlay else None
             picture = read_png(overlay.prediction) if overlay else None
             predictions.append(Prediction(loss, picture, None if miou is None else 100 * miou))
         rows.append(
             Row(
                 name=first.name,
-                rank=rank,
+                why=why,
                 mean=summary.mean if summary else None,
                 image=read_png(first.image),
                 target=read_png(first.target),

@@ -8,11 +8,12 @@ from typing import Any
 
 from evenseg import __version__
 from evenseg.report import figures, overlays, tables, wording
-from evenseg.report.folders import SCORES, Run, Study, read_run, read_study
+from evenseg.report.csv_tables import write_tables
+from evenseg.report.folders import SCORES, SPLITS, Run, Study, read_run, read_study
 
 
 def write_study_report(study_folder: str | Path) -> Path:
-    """Write STUDY/report.html, the comparison of losses as one self-contained page.
+    """Write STUDY/report.html, the comparison of losses as one self-contained page, and STUDY/tables/*.csv.
 
     Args:
         study_folder: what `evenseg compare` wrote; runs that did not finish are named on the page.
@@ -40,7 +41,22 @@ def write_study_report(study_folder: str | Path) -> Path:
         study.device,
         wording.duration(study.seconds),
     ]
-    picture_seed, picture_runs = _runs_to_show(study)
+    judged = "test images" if study.judged_on_test else "best validation step"
+    images = tables.compare_images(study)
+    measured = [
+        {
+            "split": SPLITS[split],
+            "rows": tables.measure_table(study, split),
+            "images": max((len(run.evaluations[split].images) for run in study.runs.values()), default=0),
+        }
+        for split in study.evaluated
+    ]
+    reliable = {
+        loss: (series, points)
+        for series, loss in enumerate(study.losses)
+        if study.evaluated and (points := tables.reliability(study, loss, study.evaluated[0]))
+    }
+    picture_seed, pictures, picture_note = _pictures(study)
     context = {
         "title": " ".join(_title_parts(study.losses)),
         "title_parts": _title_parts(study.losses),
@@ -62,8 +78,18 @@ def write_study_report(study_folder: str | Path) -> Path:
         "comparisons": [_comparison(comparison, study.losses[0]) for comparison in comparisons],
         "class_rows": [_class_row(row, study) for row in rows],
         "class_keys": [{"name": row.name, "color": row.color} for row in rows],
-        "pictures": overlays.choose(picture_runs),
+        "judged": judged,
+        "class_gains": figures.class_gain_figure(rows, study.losses) if _has_gains(rows) else "",
+        "images": [_image_comparison(c) | {"series": study.losses.index(c.loss)} for c in images],
+        "image_curves": figures.image_figure(images, study.losses) if images else "",
+        "image_split": SPLITS[study.evaluated[0]] if study.evaluated else "",
+        "measures": [(title, note) for title, note, _, _ in tables.MEASURES],
+        "measured": measured,
+        "reliability": figures.reliability_figure(reliable) if reliable else "",
+        "pictures": pictures,
+        "picture_note": picture_note,
         "picture_seed": picture_seed,
+        "tables": sorted(file.name for file in write_tables(study)),
         "panels": _panels({loss: list(study.of(loss).values()) for loss in study.losses}),
         "environment_note": _environment_note(study),
         "folded": _study_setup(study),
@@ -157,6 +183,9 @@ def _comparison(comparison: tables.Comparison, baseline: str) -> dict[str, Any]:
         "loss": comparison.loss,
         "mean": wording.signed(result.mean) if result else "",
         "interval": wording.interval(comparison),
+        "bootstrap": wording.span(comparison.bootstrap),
+        "p": wording.p_value(result.p if result else None),
+        "p_holm": wording.p_value(comparison.p_holm),
         "pairs": len(comparison.seeds),
         "verdict": wording.verdict(comparison, baseline),
     }
@@ -198,10 +227,37 @@ def _panels(runs_by_loss: Mapping[str, list[Run]], first_series: int = 0) -> lis
     return panels
 
 
-def _runs_to_show(study: Study) -> tuple[int, dict[str, Run | None]]:
-    """Pick the first of the seeds with which the most losses finished."""
-    seed = max(study.seeds, key=lambda seed: sum((loss, seed) in study.runs for loss in study.losses))
-    return seed, {loss: study.runs.get((loss, seed)) for loss in study.losses}
+def _pictures(study: Study) -> tuple[int, list[overlays.Row], str]:
+    """Return the seed, the rows and the note of the pictures: the most telling images where runs were evaluated."""
+    seed, runs = tables.runs_to_show(study)
+    if study.evaluated:
+        split = study.evaluated[0]
+        kept = {loss: run.evaluations[split].overlays if run else None for loss, run in runs.items()}
+        why = {image.name: image.why for image in tables.telling_images(study)}
+        rows = overlays.show(kept, why)
+        if rows:
+            note = f"The {SPLITS[split]} images where the losses differ most, then the worst and the best"
+            return seed, rows, f"{note}, by per-image mIoU. Predictions are of seed {seed}."
+    note = (
+        "Validation images with the lowest and the highest per-image mIoU, averaged over the losses, among those every run "
+        f"keeps. Predictions are of seed {seed}."
+    )
+    return seed, overlays.choose(runs), note
+
+
+def _has_gains(rows: Sequence[tables.ClassRow]) -> bool:
+    return any(cell.gain is not None for row in rows for cell in row.cells)
+
+
+def _image_comparison(comparison: tables.ImageComparison) -> dict[str, Any]:
+    return {
+        "loss": comparison.loss,
+        "mean": wording.signed(comparison.mean),
+        "bootstrap": wording.span(comparison.bootstrap),
+        "better": comparison.better,
+        "worse": comparison.worse,
+        "images": len(comparison.differences),
+    }
 
 
 def _without_seed(environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,6 +146,10 @@ SCORE_COLUMNS = (
 )
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
 def summarise(values: Iterable[float | None], scale: float = 100.0) -> MeanSd | None:
     """Mean and sd of the values that exist, times `scale` (fractions to per cent); None where there is none."""
     known = [scale * value for value in values if value is not None]
@@ -216,6 +220,55 @@ def compare_images(study: Study) -> list[ImageComparison]:
         better, worse = sum(v > 0 for v in values), sum(v < 0 for v in values)
         comparisons.append(ImageComparison(loss, differences, mean_sd(values).mean, interval, better, worse))
     return comparisons
+
+
+@dataclass(frozen=True)
+class TellingImage:
+    """An image worth looking at, and why."""
+
+    name: str
+    why: str
+
+
+def runs_to_show(study: Study) -> tuple[int, dict[str, Run | None]]:
+    """Return the first of the seeds with which the most losses finished, and its runs by loss."""
+    seed = max(study.seeds, key=lambda seed: sum((loss, seed) in study.runs for loss in study.losses))
+    return seed, {loss: study.runs.get((loss, seed)) for loss in study.losses}
+
+
+def telling_images(study: Study, losses: int = 3) -> list[TellingImage]:
+    """The images, of the seed that the report shows, where a loss gains and loses most, then the worst and the best one.
+
+    Args:
+        study: whose runs were evaluated; without evaluations there are none.
+        losses: how many losses beside the baseline are looked at.
+    """
+    if not study.evaluated:
+        return []
+    split = study.evaluated[0]
+    _, runs = runs_to_show(study)
+    scores = {loss: run.evaluations[split].images for loss, run in runs.items() if run is not None}
+    found: dict[str, str] = {}
+    baseline = scores.get(study.losses[0], {})
+    for loss in [loss for loss in study.losses[1:] if loss in scores][:losses]:
+        gains = [
+            (100 * (ours - theirs), name)
+            for name, ours in scores[loss].items()
+            if ours is not None and (theirs := baseline.get(name)) is not None
+        ]
+        if not gains:
+            continue
+        for gain, name, verb in ((*max(gains), "gains"), (*min(gains), "loses")):
+            if gain > 0 if verb == "gains" else gain < 0:
+                found.setdefault(name, f"where {loss} {verb} most on {study.losses[0]}: {_signed(gain)} points")
+    names = [name for name in next(iter(scores.values()), {}) if all(name in images for images in scores.values())]
+    means = sorted(
+        (summary.mean, name) for name in names if (summary := summarise(images[name] for images in scores.values()))
+    )
+    if means:
+        found.setdefault(means[0][1], "the worst of all, averaged over the losses")
+        found.setdefault(means[-1][1], "the best of all, averaged over the losses")
+    return [TellingImage(name, why) for name, why in found.items()]
 
 
 @dataclass(frozen=True)

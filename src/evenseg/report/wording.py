@@ -42,7 +42,12 @@ def interval(comparison: Comparison) -> str:
     result = comparison.result
     if result is None or result.low is None or result.high is None:
         return ""
-    return f"{signed(result.low)} to {signed(result.high)}"
+    return span((result.low, result.high))
+
+
+def span(ends: tuple[float, float] | None) -> str:
+    """An interval in points; empty where there is none."""
+    return "" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
 
 
 def verdict(comparison: Comparison, baseline: str) -> str:

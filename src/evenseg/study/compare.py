@@ -144,7 +144,9 @@ def compare(
     for reason in queue.busy.values():
         say(f"left to others: {reason.partition(';')[0]}")
     from evenseg.report import write_study_report
+    from evenseg.study.pictures import write_pictures
 
+    write_pictures(study)
     return write_study_report(study)
 
 

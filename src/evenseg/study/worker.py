@@ -131,7 +131,8 @@ def _train(job: Job, one: PlannedRun, claim: Claim, experiments: Experiments, sa
                 check_same(one)
             run(experiment, one.folder, overwrite=claim.overwrite, title=title, going_on=going_on, callbacks=[report])
         for split in job.splits:
-            evaluate(one.folder, split)  # type: ignore[arg-type]
+            if not (one.folder / "evaluation" / f"{split}.json").is_file():
+                evaluate(one.folder, split)  # type: ignore[arg-type]
     except PrunedError as pruned:
         claim.prune(str(pruned))
         say(f"{title}: {pruned}")
