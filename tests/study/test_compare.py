@@ -222,3 +222,10 @@ def test_other_bad_input(tiny_study, tmp_path, keywords, message):
     with pytest.raises(ValueError, match=message):
         compare(make_config(tiny_study), [0], tmp_path / "study", **keywords)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_on_several_devices_is_refused(tiny_study, tmp_path):
+    tiny_study["devices"] = 2
+    with pytest.raises(ConfigError, match=r"devices: compare trains every run on one device, several runs at a time with --workers"):
+        compare(make_config(tiny_study), [0], tmp_path / "study")
+    assert list(tmp_path.iterdir()) == []

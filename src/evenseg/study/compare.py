@@ -13,6 +13,7 @@ from typing import Any
 
 from evenseg.config import Config, ConfigError, StudySection, dump_config
 from evenseg.engine import is_finished, is_resumable
+from evenseg.engine.placement import is_torchrun
 from evenseg.engine.run_folder import check_free
 from evenseg.study.plan import make_plan, make_variants
 from evenseg.study.queue import JOURNAL, Queue, study_name
@@ -90,6 +91,14 @@ def compare(
     study = Path(output)
     _check_folder(study)
     variants = make_variants(config, grid)
+    if is_torchrun() or any(variant.config.devices > 1 for variant in variants):
+        # the processes of one run would each take runs of their own
+        raise ConfigError(
+            "compare trains every run on one device, several runs at a time with --workers; a run on several devices is "
+            "trained with `evenseg train CONFIG --loss NAME`, where compare finds it",
+            key_path="devices",
+            file=config.source,
+        )
     plan = make_plan(variants, seeds, study)
     for one in plan:
         if not overwrite and (is_finished(one.folder) or is_resumable(one.folder)):
