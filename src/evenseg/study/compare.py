@@ -168,7 +168,8 @@ def device_name(config: Config) -> str:
     facts = describe_environment(config.seed)
     if config.device != "cpu" and torch.cuda.is_available():
         return str(facts["gpu"])
-    return f"{facts['cpu']}, {facts['threads']} threads"
+    threads = facts["threads"]
+    return f"{facts['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def failures(study: str | Path) -> list[str]:
