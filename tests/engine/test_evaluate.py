@@ -3,23 +3,21 @@
 import csv
 import json
 import os
-from pathlib import Path
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 
 from evenseg import metrics
 from evenseg.config import EvaluationSection, make_config
 from evenseg.data import EvaluationSamples, Sample
 from evenseg.engine import evaluate, train
-from evenseg.engine.distributed import gather
 from evenseg.engine.loaded_run import load_run
 from evenseg.engine.measure import ImageMeter
 from evenseg.engine.resolve import build_data
-from evenseg.engine.scores import full_row
-from evenseg.engine.trainer import ImageByImage, make_loader
 
 # so short a training predicts both classes
 BOTH_CLASSES = {
@@ -127,35 +125,29 @@ def make_config_of_roads():
     return DatasetSection(type="SyntheticRoads", length=1, size=16)
 
 
-def measure_as_rank(rank, ranks, folder, run):
-    """What each process does in an evaluation over several, as the Lightning module does it."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
-    loaded = load_run(run)
-    data = build_data(loaded.config.val_dataset, "val_dataset")
-    samples = EvaluationSamples(data.dataset, data.pipeline)
-    meter = ImageMeter(data.dataset.classes, loaded.config.evaluation, in_full=True)
-    counts = {}
-    for batch in make_loader(samples, ImageByImage(len(samples), rank, ranks), 0):
-        counts |= meter.measure(loaded.predictor.model, batch)
-    own = len(counts)
-    everyone = gather(counts)
-    f1 = metrics.BoundaryF1(2)
-    for pair in counts:
-        f1.add(counts[pair].boundary)
-    (Path(folder) / f"{rank}.json").write_text(
-        json.dumps({"own": own, "row": full_row(list(everyone.values())), "f1": f1.compute().tolist()})
-    )
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_and_an_odd_number_of_images_give_the_numbers_of_one(run, tmp_path):
-    multiprocessing.spawn(measure_as_rank, (2, str(tmp_path), str(run)), nprocs=2)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    assert (first["own"], second["own"]) == (2, 1)
+def test_two_processes_and_an_odd_number_of_images_give_the_numbers_of_one(run):
     alone = evaluate(run)
-    for found in (first, second):
-        assert found["row"].items() <= alone.items()
-        assert found["f1"] == alone["boundary_f1"]
-        assert sum(map(sum, found["row"]["confusion"])) == 3 * 32 * 32
+    (run / "evaluation" / "val.json").unlink()
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(free_port()),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    found = subprocess.run(
+        [*torchrun, "-m", "evenseg", "evaluate", run], env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count(str(run / "evaluation" / "val.html")) == 1
+    assert json.loads((run / "evaluation" / "val.json").read_text()) == alone
+    assert alone["images"] == 3
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -47,6 +47,10 @@ def evaluate(
         changes = [] if data is None else [f"{split.value}_dataset.root={data}"]
         changes += as_overrides(window, stride, blend, scales, flip)
         row = engine.evaluate(run, split.value, [*(overrides or []), *changes])
+        from evenseg.engine.placement import is_first_process
+
+        if not is_first_process():
+            return
         _print_table(row)
         typer.echo(str(run / "evaluation" / f"{split.value}.html"))
 

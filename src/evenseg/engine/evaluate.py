@@ -13,6 +13,7 @@ from evenseg.data import EvaluationSamples, check_data
 from evenseg.engine.files import write_json, write_text
 from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.module import SegmentationModule
+from evenseg.engine.placement import is_first_process, is_torchrun, placement
 from evenseg.engine.resolve import build_data, build_model, naming_the_file
 from evenseg.engine.run_folder import load_run_config
 from evenseg.engine.scores import full_row, image_row
@@ -30,7 +31,7 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
     """Measures the best weights of a run on whole images and writes RUN/evaluation/SPLIT.json, .csv, _images.csv and .html.
 
     The same code measures during training, so with the same `evaluation` section the numbers on the validation split are
-    those of the best row.
+    those of the best row. Processes started by torchrun share the images, and every image counts once.
 
     Args:
         run_folder: as written by `train`.
@@ -61,8 +62,10 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
     samples = EvaluationSamples(data.dataset, data.pipeline, config.on_unreadable)
     unreadable = UnreadableImages()
     with quiet(), clear_data_errors():
-        trainer = make_trainer(config, callbacks=[unreadable])
-        trainer.validate(module, make_loader(samples, ImageByImage(len(samples)), 0), verbose=False)
+        # a run's own number of devices need not be that of the machine where it is measured
+        trainer = make_trainer(config, callbacks=[unreadable], **(placement(config) if is_torchrun() else {}))
+        place = ImageByImage(len(samples), trainer.global_rank, trainer.world_size)
+        trainer.validate(module, make_loader(samples, place, config.num_workers), verbose=False)
     row: dict[str, Any] = {
         "split": split,
         "checkpoint": "best.safetensors",
@@ -73,6 +76,8 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
         "settings": config.evaluation.model_dump(mode="json"),
     }
     row |= full_row(list(module.images.values()))
+    if not is_first_process():
+        return row
     target = folder / "evaluation"
     target.mkdir(exist_ok=True)
     write_json(target / f"{split}.json", row)

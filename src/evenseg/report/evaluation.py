@@ -60,8 +60,8 @@ def _context(row: dict[str, Any], file: Path) -> dict[str, Any]:
         "title": f"{file.parent.parent.name}, {row['split']}",
         "facts": [wording.counted(row["images"], "image"), row["checkpoint"], seen_how(row["settings"])],
         "headline": (
-            f"mIoU {percent(row['miou'])} over the data set, {percent(row['per_image_miou'])} per image; "
-            f"boundary F1 {percent(row['mean_boundary_f1'])}; calibration error {percent(calibration['ece'])}."
+            f"mIoU {percent(row['miou'])} % over the data set, {percent(row['per_image_miou'])} % per image; "
+            f"boundary F1 {percent(row['mean_boundary_f1'])} %; calibration error {percent(calibration['ece'])} %."
         ),
         "summary": [{"name": name, "value": percent(row[key])} for name, key in SUMMARY.items()],
         "columns": [*CLASS_COLUMNS.values(), "calibration error"],
