@@ -15,9 +15,9 @@ from evenseg import metrics
 from evenseg.config import EvaluationSection, make_config
 from evenseg.data import EvaluationSamples, Sample
 from evenseg.engine import evaluate, train
+from evenseg.engine.build import build_data
 from evenseg.engine.loaded_run import load_run
 from evenseg.engine.measure import ImageMeter
-from evenseg.engine.resolve import build_data
 
 # so short a training predicts both classes
 BOTH_CLASSES = {

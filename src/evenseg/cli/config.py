@@ -12,7 +12,7 @@ from evenseg.cli.options import ConfigFile, Debug, Overrides
 
 if TYPE_CHECKING:
     from evenseg.config import Config
-    from evenseg.engine.resolve import Fit
+    from evenseg.engine.checks import Fit
 
 config = typer.Typer(help="Look at configurations.", no_args_is_help=True, rich_markup_mode=None)
 

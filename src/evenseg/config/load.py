@@ -22,7 +22,7 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file with its bases, applies `key.path=value` overrides and checks the fixed part.
 
     Interpolations such as `${train_dataset.root}` are resolved after the overrides. Keywords of open sections are not
-    checked here: that needs the types' signatures (see `evenseg.engine.resolve`).
+    checked here: that needs the types' signatures (see `evenseg.engine.checks`).
 
     Args:
         file: the YAML file, read safely; `_base_` names files it builds on (see `evenseg.config.inherit`).

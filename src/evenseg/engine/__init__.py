@@ -1,11 +1,13 @@
 """Training and measuring one configuration; the parts that need Lightning load on first use."""
 
+from evenseg.engine.build import loss_sections
+from evenseg.engine.checks import check_signatures, cross_check
 from evenseg.engine.evaluate import evaluate
 from evenseg.engine.export import export
 from evenseg.engine.form import json_schema
 from evenseg.engine.placement import is_first_process
 from evenseg.engine.predict import Predicted, predict
-from evenseg.engine.resolve import Experiment, check_signatures, cross_check, loss_sections, resolve
+from evenseg.engine.resolve import Experiment, resolve
 from evenseg.engine.run_folder import is_finished, is_resumable
 from evenseg.engine.train import loss_name, resume, run, train
 

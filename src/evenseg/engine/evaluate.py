@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from evenseg.config import ConfigError
 from evenseg.data import EvaluationSamples, check_data
+from evenseg.engine.build import build_data, build_model, naming_the_file
 from evenseg.engine.files import write_json, write_text
 from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.placement import is_first_process, is_torchrun, placement
-from evenseg.engine.resolve import build_data, build_model, naming_the_file
 from evenseg.engine.run_folder import load_run_config
 from evenseg.engine.scores import full_row, image_row
 from evenseg.engine.train import load_best

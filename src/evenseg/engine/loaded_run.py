@@ -15,8 +15,8 @@ from torch import Tensor
 
 from evenseg.config import Config, ConfigError
 from evenseg.data import Classes, Pipeline, to_image_tensor
+from evenseg.engine.build import build_data, build_model, build_pipeline, naming_the_file
 from evenseg.engine.inference import Predictor
-from evenseg.engine.resolve import build_data, build_model, build_pipeline, naming_the_file
 from evenseg.engine.run_folder import load_run_config
 from evenseg.engine.train import load_best
 

@@ -17,12 +17,12 @@ import lightning  # isort: skip
 
 from evenseg.config import Config
 from evenseg.data import Classes, Sample
+from evenseg.engine.build import build_optimizer, build_schedule
 from evenseg.engine.distributed import buffers_of_the_first, each_for_itself, gather, seed_step
 from evenseg.engine.identity import Identity
 from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.micro_batches import forward_in_parts
 from evenseg.engine.parameters import freeze, frozen_norms, parameter_groups
-from evenseg.engine.resolve import build_optimizer, build_schedule
 from evenseg.engine.scores import score_row
 from evenseg.engine.weights import check_weights
 from evenseg.losses import PhasedLoss

@@ -9,6 +9,7 @@ from typing import Any
 
 from evenseg.config import Config, ConfigError
 from evenseg.data import EvaluationSamples, TrainingSamples
+from evenseg.engine.build import load_init_weights
 from evenseg.engine.checkpoints import latest_checkpoint, list_checkpoints, step_of
 from evenseg.engine.early_stop import Patience
 from evenseg.engine.files import naming_full_disks, write_json
@@ -22,7 +23,7 @@ from evenseg.engine.overlays import write_overlays
 from evenseg.engine.placement import is_first_process, num_processes
 from evenseg.engine.progress import StepProgress
 from evenseg.engine.recorder import Recorder
-from evenseg.engine.resolve import Experiment, load_init_weights, resolve
+from evenseg.engine.resolve import Experiment, resolve
 from evenseg.engine.run_folder import RunFolder, check_free, is_finished, load_run_config
 from evenseg.engine.trainer import (
     ImageByImage,

@@ -1,0 +1,234 @@
+"""Holding the parts of a configuration against each other, without reading data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, construct, join_path, look_up, unknown_name
+from evenseg.data import DATASETS, TRANSFORMS, Classes, SegmentationDataset, known_classes
+from evenseg.engine.build import (
+    as_config_error,
+    build_loss,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    loss_sections,
+    model_section,
+    naming_the_file,
+    sampler_section,
+)
+from evenseg.engine.parameters import freeze, parameter_groups
+from evenseg.engine.placement import num_processes
+
+
+def check_signatures(config: Config) -> None:
+    """Checks every type and keyword and the number of losses, without reading data."""
+    with naming_the_file(config):
+        for name in ("train_dataset", "val_dataset", "test_dataset"):
+            section = getattr(config, name)
+            if section is not None:
+                _check_dataset(section, name)
+        sampler_section(config)
+        model, _ = model_section(config)
+        build_optimizer(config, [nn.Parameter(torch.zeros(1))])
+        build_schedule(config)
+        for path, loss in loss_sections(config).items():
+            build_loss(config, loss, path, None)
+            if hasattr(model, "num_outputs"):
+                _check_counts(config, loss, path, int(model.num_outputs))
+        if config.loggers:
+            from evenseg.engine.loggers import check_loggers
+
+            check_loggers(config)
+        _check_device(config)
+
+
+def _check_device(config: Config) -> None:
+    processes = num_processes(config)
+    if config.batch_size % (processes * config.accumulate):
+        raise ConfigError(
+            f"{config.batch_size} does not divide evenly among {processes} processes x {config.accumulate} micro-batches",
+            key_path="batch_size",
+        )
+    gpus = torch.cuda.device_count() if config.device != "cpu" else 0
+    if config.device == "cuda" and not gpus:
+        raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
+    if config.precision == "fp16" and not gpus:
+        raise ConfigError("fp16 needs a GPU; on a CPU bf16 is the half precision to use", key_path="precision")
+    if config.sync_batchnorm and not gpus:
+        raise ConfigError("torch.nn.SyncBatchNorm needs GPUs", key_path="sync_batchnorm")
+    if gpus and config.devices > gpus:
+        raise ConfigError(f"is {config.devices}, but torch sees {gpus} GPU{'s' if gpus > 1 else ''} here", key_path="devices")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a configuration's parts are, as far as it can be told without data.
+
+    Attributes:
+        classes: of the data; None where only the data set's folder, which is not there, could tell.
+        model: the network, with random weights; None without classes.
+    """
+
+    classes: Classes | None
+    model: nn.Module | None
+
+
+def cross_check(config: Config) -> Fit:
+    """Holds the parts of a configuration against each other without reading data, only a classes.json if there is one.
+
+    Classes of the data sets, of the model and of the losses' weights; outputs of the model against the losses; crop against
+    stride; ignored labels; a trial of every loss on made-up logits.
+
+    Raises:
+        ConfigError: whatever does not fit, naming the file and the key path.
+    """
+    with naming_the_file(config):
+        check_signatures(config)
+        classes: Classes | None = None
+        for name in ("train_dataset", "val_dataset", "test_dataset"):
+            section = getattr(config, name)
+            if section is None:
+                continue
+            kind = look_up(DATASETS, section, "data set", name, SegmentationDataset)
+            with as_config_error(name):
+                found = known_classes(kind, section.keywords)
+            if name == "train_dataset":
+                classes = found
+            elif classes is not None and found is not None:
+                check_same_classes(found, classes, name)
+        return Fit(classes, None if classes is None else check_fit(config, classes))
+
+
+def check_fit(config: Config, classes: Classes) -> nn.Module:
+    """Holds model, losses and transforms against the classes and each other; returns the model."""
+    model = build_model(config, classes, pretrained=False)
+    for path, section in loss_sections(config).items():
+        loss = build_loss(config, section, path, classes)
+        _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
+        _check_ignored(section, path, classes)
+        _try_loss(loss, model, classes, path)
+    _check_crop(config, int(model.stride), classes)  # type: ignore[arg-type]
+    for index, name in enumerate(config.sampler.keywords.get("classes") or ()):
+        if name not in classes.names:
+            raise ConfigError(unknown_name("class", name, classes.names), key_path=join_path("sampler.classes", index))
+    freeze(model, config.freeze)
+    build_optimizer(config, parameter_groups(config, model.named_parameters()))
+    return model
+
+
+def _check_dataset(section: DatasetSection, key_path: str) -> None:
+    kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
+    check_keywords(kind, section.keywords, key_path=key_path)
+    names = [transform.type for transform in section.transforms]
+    for index, transform in enumerate(section.transforms):
+        path = join_path(key_path, "transforms", index)
+        cls = look_up(TRANSFORMS, transform, "transform", path)
+        construct(cls, check_keywords(cls, transform.keywords, key_path=path), key_path=path)
+        if key_path != "train_dataset" and transform.type != "Normalize":
+            raise ConfigError(
+                f"{transform.type} is for training; evaluation is at full image size and takes Normalize only",
+                key_path=path,
+            )
+    if "Normalize" in names[:-1]:
+        raise ConfigError(
+            "Normalize must come last", key_path=join_path(key_path, "transforms", names.index("Normalize"))
+        )
+
+
+def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_outputs: int) -> None:
+    types, coef = section.get("types"), section.get("coef")
+    outputs = f"the model {model} has {num_outputs} output" + ("s" if num_outputs != 1 else "")
+    if isinstance(types, list) and len(types) not in (1, num_outputs):
+        raise ConfigError(
+            f"{len(types)} entries, but {outputs}; give one per output, or a single one for all",
+            key_path=join_path(key_path, "types"),
+        )
+    if isinstance(coef, list) and len(coef) != num_outputs:
+        raise ConfigError(
+            f"{len(coef)} weights, but {outputs}; give one per output", key_path=join_path(key_path, "coef")
+        )
+
+
+def _check_counts(config: Config, section: Mapping[str, Any], key_path: str, num_outputs: int) -> None:
+    """Holds every phase of a loss section against the number of outputs and the length of the run."""
+    _check_outputs(section, key_path, config.model.type, num_outputs)
+    for index, phase in enumerate(section.get("phases") or ()):
+        path = join_path(key_path, "phases", index)
+        _check_outputs(phase, path, config.model.type, num_outputs)
+        if phase["start"] >= config.iters:
+            raise ConfigError(
+                f"is {phase['start']}, but the run ends after {config.iters} steps (iters)",
+                key_path=join_path(path, "start"),
+            )
+
+
+def check_same_classes(given: Classes, train: Classes, key_path: str) -> None:
+    if given.names != train.names or given.ignore_index != train.ignore_index:
+        raise ConfigError(
+            f"its classes {list(given.names)} (ignore {given.ignore_index}) are not those of train_dataset, "
+            f"{list(train.names)} (ignore {train.ignore_index})",
+            key_path=key_path,
+        )
+
+
+def _check_ignored(section: Any, key_path: str, classes: Classes) -> None:
+    """Goes through a loss section for ignored labels that are not those of the data."""
+    if isinstance(section, Mapping):
+        if section.get("ignore_index", classes.ignore_index) != classes.ignore_index:
+            raise ConfigError(
+                f"is {section['ignore_index']}, but train_dataset marks ignored pixels with {classes.ignore_index}; leave it "
+                "out, and ignore further labels with the data sets' label_map, like {0: ignore}",
+                key_path=join_path(key_path, "ignore_index"),
+            )
+        for key, value in section.items():
+            _check_ignored(value, join_path(key_path, str(key)), classes)
+    elif isinstance(section, list):
+        for index, value in enumerate(section):
+            _check_ignored(value, join_path(key_path, index), classes)
+
+
+def _check_crop(config: Config, stride: int, classes: Classes) -> None:
+    window = config.evaluation.window
+    if window is not None and min(window) < stride:
+        raise ConfigError(
+            f"{list(window)} is smaller than the {stride} pixels that one cell of {config.model.type}'s deepest features covers",
+            key_path="evaluation.window",
+        )
+    for index, transform in enumerate(config.train_dataset.transforms):
+        ignored = transform.keywords.get("ignore_index", classes.ignore_index)
+        if transform.type in TRANSFORMS and ignored != classes.ignore_index:
+            raise ConfigError(
+                f"is {ignored}, but train_dataset marks ignored pixels with {classes.ignore_index}; leave it out",
+                key_path=join_path("train_dataset.transforms", index, "ignore_index"),
+            )
+        size = transform.keywords.get("size")
+        if transform.type in ("RandomCrop", "Resize") and size is not None and min(size) < stride:
+            raise ConfigError(
+                f"{list(size)} is smaller than the {stride} pixels that one cell of {config.model.type}'s deepest "
+                "features covers",
+                key_path=join_path("train_dataset.transforms", index, "size"),
+            )
+
+
+def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> None:
+    """Calls the loss once on made-up logits, so that a loss that cannot take them is found before training."""
+    outputs = [torch.linspace(-1, 1, 2 * classes.num_classes * 64).view(2, -1, 8, 8) for _ in range(model.num_outputs)]
+    target = (torch.arange(128).view(2, 8, 8) % classes.num_classes).to(torch.uint8 if classes.ignore_index < 256 else torch.int32)
+    target[:, 0] = classes.ignore_index
+    if any(getattr(module, "keep", None) == "accumulate" for module in loss.modules()):
+        raise ConfigError(
+            "memory: accumulate sums up until reset() is called, which this trainer never does; use a decay such as 0.9, or "
+            "for micro-batches the top-level key accumulate",
+            key_path=key_path,
+        )
+    with as_config_error(key_path), torch.no_grad():
+        for start in getattr(loss, "starts", (None,)):
+            if start is not None:
+                loss.set_step(start)  # type: ignore[operator]
+            loss(outputs, target)
