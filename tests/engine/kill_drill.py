@@ -1,7 +1,7 @@
 """Kills a training run with SIGKILL at many moments and lets it go on; run by test_resume.py in a process of its own.
 
-Every run is a fork of this process, which has imported everything and computed nothing, so that a kill costs no start-up
-and leaves nothing behind. `python kill_drill.py CONFIG FOLDER` prints one JSON object per line: what was killed where, and
+Every run is a fork of this process, which has trained once on one thread, so that a kill costs no start-up and leaves
+nothing behind. `python kill_drill.py CONFIG FOLDER` prints one JSON object per line: what was killed where, and
 whether the run that went on is equal to the uninterrupted one.
 """
 
@@ -133,6 +133,7 @@ def go_on(run, clock):
 
 def main(config, folder):
     torch.set_num_threads(1)
+    train(load_config(config), folder / "warm")
     whole = folder / "whole"
 
     def uninterrupted():

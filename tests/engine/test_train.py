@@ -171,7 +171,8 @@ def test_a_failed_start_leaves_nothing(tiny, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_run_is_not_finished_and_says_so(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_not_finished_and_says_so(tiny, tmp_path, monkeypatch, capfd):
+    tiny["eval_interval"] = 1
     original = Recorder.on_train_batch_end
 
     def interrupt(self, trainer, *args):
@@ -189,6 +190,7 @@ def test_an_interrupted_run_is_not_finished_and_says_so(tiny, tmp_path, monkeypa
         signal.signal(signal.SIGINT, handler)
     assert [row["step"] for row in rows(tmp_path / "run", "train")] == [1, 2]
     assert not (tmp_path / "run" / "summary.json").exists()
+    assert f"broken off at step 2; `evenseg train --resume {tmp_path / 'run'}` goes on" in capfd.readouterr().err
 
 
 def test_half_precision_trains(tiny, tmp_path):

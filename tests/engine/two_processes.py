@@ -1,6 +1,6 @@
 """Trains with one process and with two, as torchrun starts them; run by test_distributed.py in a process of its own.
 
-The processes are forks of this one, which has imported everything and computed nothing. `python two_processes.py FOLDER
+The processes are forks of this one, which has imported everything and computed on one thread at most. `python two_processes.py FOLDER
 NAME=CONFIG...` trains every configuration both ways, into FOLDER/NAME-1 and FOLDER/NAME-2; a NAME alone lets a copy of the
 latter go on from its last checkpoint but one, in FOLDER/NAME-resumed. It prints the exit codes as JSON.
 """

@@ -24,7 +24,7 @@ from evenseg.engine.placement import is_first_process, num_processes
 from evenseg.engine.progress import StepProgress
 from evenseg.engine.recorder import Recorder
 from evenseg.engine.resolve import Experiment, resolve
-from evenseg.engine.run_folder import RunFolder, check_free, is_finished, load_run_config
+from evenseg.engine.run_folder import RunFolder, check_free, is_finished, is_resumable, load_run_config
 from evenseg.engine.trainer import (
     ImageByImage,
     ResumedBatches,
@@ -152,6 +152,8 @@ def _run(
         except BaseException as error:
             if recorder.steps == 0 and first and not going_on:
                 folder.remove()
+            if first and isinstance(error, SystemExit | KeyboardInterrupt) and is_resumable(path):
+                progress.say(f"broken off at step {recorder.steps}; `evenseg train --resume {path}` goes on")
             if isinstance(error, SystemExit):
                 # what Lightning makes of Ctrl+C
                 raise KeyboardInterrupt from error
