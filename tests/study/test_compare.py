@@ -105,11 +105,6 @@ def test_a_wrong_loss_stops_before_the_first_run(tiny_study, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_of_a_study_take_one_device_each(tiny_study, tmp_path):
-    with pytest.raises(ConfigError, match="devices: is 2, but compare trains every run on one device"):
-        compare(make_config(tiny_study | {"devices": 2}), [0], tmp_path / "study")
-
-
 def test_an_unknown_loss_name(tiny_study):
     with pytest.raises(ConfigError, match="losses: unknown loss 'C'; allowed: CE, CE"):
         config_of(make_config(tiny_study), "C", 0)

@@ -75,12 +75,6 @@ def compare(
             key_path="loss",
             file=config.source,
         )
-    if config.devices > 1:
-        raise ConfigError(
-            f"is {config.devices}, but compare trains every run on one device; several runs at a time take --workers",
-            key_path="devices",
-            file=config.source,
-        )
     seeds = list(seeds)
     if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different whole numbers from 0 on, at least one, got {seeds}")
