@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenseg.data import EvaluationSamples
+from evenseg.engine.build import build_data
 from evenseg.engine.loaded_run import load_run
 from evenseg.engine.overlays import write_overlays
-from evenseg.engine.build import build_data
 from evenseg.report.folders import Run, overlay_folder, read_study
 from evenseg.report.tables import runs_to_show, telling_images
 
