@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from evenseg.cli.check import check
 from evenseg.cli.compare import SeedsCommand, compare
 from evenseg.cli.config import config
 from evenseg.cli.demo import demo
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command()(check)
 app.command()(train)
 app.command(cls=ScalesCommand)(evaluate)
 app.command(cls=ScalesCommand)(predict)

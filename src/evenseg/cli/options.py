@@ -14,6 +14,7 @@ Overrides = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write, else the config's `output`.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Train finished runs again.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to a JSON file.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

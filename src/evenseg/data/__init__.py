@@ -11,7 +11,7 @@ from evenseg.data.deepglobe import DeepGlobeRoad, MiniDeepGlobeRoadExtraction
 from evenseg.data.folder import FolderDataset
 from evenseg.data.images import IMAGE_SUFFIXES, UnreadableFileError
 from evenseg.data.list_file import ListDataset
-from evenseg.data.pairs import FileDataset, FileOptions
+from evenseg.data.pairs import FileDataset, FileOptions, UnpairedFilesError
 from evenseg.data.rows import ImageRows, open_rows
 from evenseg.data.samplers import SAMPLERS, PairSampler, RankBatches
 from evenseg.data.samples import EvaluationSamples, Sample, TrainingSamples, to_image_tensor
@@ -66,6 +66,7 @@ __all__ = [
     "SynthiaRand",
     "SynthiaSeqs",
     "TrainingSamples",
+    "UnpairedFilesError",
     "UnreadableFileError",
     "check_data",
     "known_classes",

@@ -58,7 +58,10 @@ class ADE20K(FileDataset):
         image_folder = checked_folder(base / "images" / _FOLDERS[split])
         mask_folder = checked_folder(base / "annotations" / _FOLDERS[split])
         pairs = pair_by_stem(
-            files_by_stem(image_folder, ".jpg"), files_by_stem(mask_folder, ".png"), f"{image_folder} and {mask_folder}"
+            files_by_stem(image_folder, ".jpg"),
+            files_by_stem(mask_folder, ".png"),
+            f"{image_folder} and {mask_folder}",
+            options.get("on_unpaired", "stop"),
         )
         options.setdefault("reduce_zero_label", True)
         super().__init__(pairs, mask_folder, known=ADE20K_CLASSES, root=base, **options)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -64,6 +65,23 @@ class SegmentationDataset(ABC):
     def read_stored_mask(self, index: int) -> NDArray[Any]:
         """Returns the labels as the file stores them, (H, W), before any `label_map` and the like."""
         return self.read_mask(index)
+
+    def relabel(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Returns what `label_map` and the like make of labels as `read_stored_mask` returns them."""
+        return labels
+
+    def label_map_with(self, changes: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Returns the `label_map` to set so that these stored labels get a new meaning and the others keep theirs."""
+        return dict(changes)
+
+    def files(self, index: int) -> tuple[Path, Path] | None:
+        """Returns the files of the image and the mask, where these are files."""
+        return None
+
+    @property
+    def reads_indices(self) -> bool:
+        """Whether masks are read as the indices stored in them, not by their colours or grey values."""
+        return True
 
     def maps(self, value: int) -> bool:
         """Returns whether the data set's section says what `value` in the masks means."""

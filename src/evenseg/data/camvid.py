@@ -54,7 +54,10 @@ class CamVid(FileDataset):
             pairs = named_pairs(existing_pairs(file, files), base)
         else:
             pairs = pair_by_stem(
-                files_by_stem(image_folder), files_by_stem(mask_folder), f"{image_folder} and {mask_folder}"
+                files_by_stem(image_folder),
+                files_by_stem(mask_folder),
+                f"{image_folder} and {mask_folder}",
+                options.get("on_unpaired", "stop"),
             )
         super().__init__(pairs, mask_folder, known=CAMVID, fixed_map={11: "ignore"}, root=base, **options)
 

@@ -69,7 +69,9 @@ class Cityscapes(FileDataset):
             )
         masks = files_by_stem(mask_folder, f"_{annotations}_labelIds.png", recursive=True)
         train_ids = {} if masks else files_by_stem(mask_folder, f"_{annotations}_labelTrainIds.png", recursive=True)
-        pairs = pair_by_stem(images, masks or train_ids, f"{image_folder} and {mask_folder}")
+        pairs = pair_by_stem(
+            images, masks or train_ids, f"{image_folder} and {mask_folder}", options.get("on_unpaired", "stop")
+        )
         # the city is part of the name already
         pairs = [pair._replace(name=pair.image.name.removesuffix("_leftImg8bit.png")) for pair in pairs]
         super().__init__(

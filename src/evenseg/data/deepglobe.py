@@ -52,7 +52,8 @@ class DeepGlobeRoad(FileDataset):
     ) -> None:
         folder = checked_folder(data_root(root) / "train")
         images = files_by_stem(folder, "_sat.jpg")
-        pairs = pair_by_stem(images, files_by_stem(folder, "_mask.png"), str(folder))
+        masks = files_by_stem(folder, "_mask.png")
+        pairs = pair_by_stem(images, masks, str(folder), options.get("on_unpaired", "stop"))
         options.setdefault("threshold", 128)
         chosen = part_of(pairs, split, {"train": 1 - val_share, "val": val_share})
         super().__init__(chosen, folder, known=ROADS, root=folder, **options)

@@ -49,7 +49,9 @@ class FolderDataset(FileDataset):
         if not found:
             raise ValueError(f"{self.image_folder} holds no images" + (f" named *{image_suffix}" if image_suffix else ""))
         labels = files_by_stem(self.mask_folder, mask_suffix, MASK_SUFFIXES, recursive=recursive)
-        pairs = pair_by_stem(found, labels, f"{self.image_folder} and {self.mask_folder}")
+        pairs = pair_by_stem(
+            found, labels, f"{self.image_folder} and {self.mask_folder}", options.get("on_unpaired", "stop")
+        )
         super().__init__(pairs, self.mask_folder, root=base, **options)
 
 

@@ -69,13 +69,17 @@ class MaskReader:
             shifted = np.concatenate([[ignore], np.arange(_LARGEST)]).astype(np.uint16)
             shifted[ignore] = ignore
             self._table = shifted[self._table]
+        self._fixed = self._table
         self._table = label_table(self.label_map, ignore)[self._table]
         # bytes stay bytes where they can
         self._table, self._narrow_table = _narrow(self._table), _narrow(self._table[:256])
 
     def read(self, file: Path) -> NDArray[Any]:
         """Returns the class indices of a file, (H, W) uint8 or uint16."""
-        labels = self.read_stored(file)
+        return self.relabel(self.read_stored(file))
+
+    def relabel(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Returns what the label maps make of stored labels."""
         return (self._narrow_table if labels.dtype == np.uint8 else self._table)[labels]
 
     def read_stored(self, file: Path) -> NDArray[Any]:
@@ -88,6 +92,16 @@ class MaskReader:
             pixels = read_image(file, channels=4 if self.mask_channel == 3 else 3)
             return np.ascontiguousarray(pixels[..., self.mask_channel])
         return read_indices(file)
+
+    def label_map_with(self, changes: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Returns the user's label map with new meanings for stored labels, which `fixed_map` and the like may move first."""
+        moved = {label if label == "*" else int(self._fixed[label]): meaning for label, meaning in changes.items()}
+        return self.label_map | moved
+
+    @property
+    def reads_indices(self) -> bool:
+        """Whether files are read as the indices stored in them."""
+        return self._colors is None and self.threshold is None and self.mask_channel is None
 
     def maps(self, value: int) -> bool:
         """Tells whether the options say what a stored `value` means."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,19 @@ class FileOptions(TypedDict, total=False):
     threshold: int | None
     mask_channel: int | None
     channels: int
+    on_unpaired: Literal["stop", "skip"]
+
+
+class UnpairedFilesError(ValueError):
+    """Images without masks, or masks without images.
+
+    Attributes:
+        images, masks: the stems without a partner -> file.
+    """
+
+    def __init__(self, message: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
+        super().__init__(message)
+        self.images, self.masks = dict(images), dict(masks)
 
 
 class FileDataset(SegmentationDataset):
@@ -51,6 +64,7 @@ class FileDataset(SegmentationDataset):
         ignore_index: label of pixels to leave out; 255 by default.
         label_map, reduce_zero_label, palette, threshold, mask_channel: see `evenseg.data.labels.MaskReader`.
         channels: of the images.
+        on_unpaired: "stop" at files without a partner, or "skip" them.
 
     Raises:
         ValueError: no pairs, or options that cannot be used.
@@ -99,6 +113,19 @@ class FileDataset(SegmentationDataset):
 
     def read_stored_mask(self, index: int) -> NDArray[Any]:
         return self.mask_reader.read_stored(self.pairs[index].mask)
+
+    def relabel(self, labels: NDArray[Any]) -> NDArray[Any]:
+        return self.mask_reader.relabel(labels)
+
+    def label_map_with(self, changes: Mapping[Any, Any]) -> dict[Any, Any]:
+        return self.mask_reader.label_map_with(changes)
+
+    def files(self, index: int) -> tuple[Path, Path]:
+        return self.pairs[index].image, self.pairs[index].mask
+
+    @property
+    def reads_indices(self) -> bool:
+        return self.mask_reader.reads_indices
 
     def maps(self, value: int) -> bool:
         return self.mask_reader.maps(value)
@@ -185,18 +212,27 @@ def files_by_stem(
     return found
 
 
-def pair_by_stem(images: Mapping[str, Path], masks: Mapping[str, Path], where: str) -> list[Pair]:
-    """Pairs files of one stem, in the order of their stems; ValueError names files that have no partner."""
+def pair_by_stem(
+    images: Mapping[str, Path], masks: Mapping[str, Path], where: str, on_unpaired: Literal["stop", "skip"] = "stop"
+) -> list[Pair]:
+    """Pairs files of one stem, in the order of their stems.
+
+    Raises:
+        UnpairedFilesError: files that have no partner, unless `on_unpaired` is "skip".
+    """
+    lonely_images = {stem: images[stem] for stem in sorted(images.keys() - masks.keys())}
+    lonely_masks = {stem: masks[stem] for stem in sorted(masks.keys() - images.keys())}
     problems = []
-    if lonely := sorted(images.keys() - masks.keys()):
-        problems.append(f"{len(lonely)} images have no mask ({some([images[stem].name for stem in lonely])})")
-    if lonely := sorted(masks.keys() - images.keys()):
-        problems.append(f"{len(lonely)} masks have no image ({some([masks[stem].name for stem in lonely])})")
-    if problems:
-        raise ValueError(f"{where}: {'; '.join(problems)}; pairs share their name")
+    if lonely_images:
+        problems.append(f"{len(lonely_images)} images have no mask ({some([f.name for f in lonely_images.values()])})")
+    if lonely_masks:
+        problems.append(f"{len(lonely_masks)} masks have no image ({some([f.name for f in lonely_masks.values()])})")
+    if problems and on_unpaired == "stop":
+        message = f"{where}: {'; '.join(problems)}; pairs share their name"
+        raise UnpairedFilesError(message, lonely_images, lonely_masks)
     if not images:
         raise ValueError(f"{where}: no images with masks")
-    return [Pair(stem.replace("/", "_"), images[stem], masks[stem]) for stem in sorted(images)]
+    return [Pair(stem.replace("/", "_"), images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
 
 
 def part_of(pairs: Sequence[Pair], split: str, shares: Mapping[str, float]) -> list[Pair]:

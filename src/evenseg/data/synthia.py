@@ -50,7 +50,7 @@ class SynthiaSeqs(FileDataset):
     def __init__(
         self, root: str, split: Literal["train", "val", "test", "all"] = "train", **options: Unpack[FileOptions]
     ) -> None:
-        pairs, where = _pairs(root)
+        pairs, where = _pairs(root, options)
         cameras: dict[str, list[Pair]] = {}
         for pair in pairs:
             cameras.setdefault(str(pair.image.parent), []).append(pair)
@@ -88,15 +88,16 @@ class SynthiaRand(FileDataset):
         val_share: float = 0.1,
         **options: Unpack[FileOptions],
     ) -> None:
-        pairs, where = _pairs(root)
+        pairs, where = _pairs(root, options)
         chosen = part_of(pairs, split, {"train": 1 - val_share, "val": val_share})
         options.setdefault("mask_channel", 0)
         super().__init__(chosen, where, known=CITYSCAPES, fixed_map=RAND_TRAIN_IDS, **options)
 
 
-def _pairs(root: str) -> tuple[list[Pair], str]:
+def _pairs(root: str, options: FileOptions) -> tuple[list[Pair], str]:
     base = data_root(root)
     image_folder, mask_folder = checked_folder(base / "RGB"), checked_folder(base / "GT" / "LABELS")
     images = files_by_stem(image_folder, ".png", recursive=True)
     masks = files_by_stem(mask_folder, ".png", recursive=True)
-    return pair_by_stem(images, masks, f"{image_folder} and {mask_folder}"), str(mask_folder)
+    where = f"{image_folder} and {mask_folder}"
+    return pair_by_stem(images, masks, where, options.get("on_unpaired", "stop")), str(mask_folder)
