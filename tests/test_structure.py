@@ -136,3 +136,9 @@ def test_keywords_in_docstrings_are_those_of_the_signature():
         for keyword in own:
             covered = "**options" in text or keyword in inherited or keyword in text
             assert covered, f"{name}: {keyword} is not described"
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest imports test files by their bare name."""
+    names = [file.name for file in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted(name for name in set(names) if names.count(name) > 1)

@@ -195,6 +195,24 @@ def test_kernels_agree_with_the_definition(activation, channels, maps, per_image
     assert (fused_gradient - eager_gradient).norm() <= 1e-3 * eager_gradient.norm()
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("activation", "channels", "maps"), SHAPES)
+def test_repeated_calls_give_the_same_bits(activation, channels, maps, weighted):
+    z, y, w = inputs(activation, channels, pixels=60013, maps=maps, dtype=torch.float32)
+    members = ALL if activation == "softmax" else SIGMOID
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)  # whichever of them gets which pixels
+        runs = [
+            flat(segment_statistics(z, y, members, activation=activation, pixel_weight=w.float() if weighted else None, engine="numba"))
+            for _ in range(6)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+    for name, first in runs[0].items():
+        assert all(torch.equal(first, other[name]) for other in runs[1:]), name
+
+
 @pytest.mark.parametrize(("activation", "channels", "maps"), SHAPES)
 def test_number_of_threads_does_not_change_the_histogram(activation, channels, maps):
     z, y, _ = inputs(activation, channels, pixels=20011, maps=maps, dtype=torch.float32)

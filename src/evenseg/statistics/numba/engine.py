@@ -69,7 +69,8 @@ def softmax_sums(
     parts = workers.count(z.size)
     groups = N if per_image and errors else 1
     S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
-    sums, counts = np.zeros((parts, N, S, C)), np.zeros((parts, N, 3, C), np.int64)
+    pieces = workers.pieces(parts)
+    sums, counts = np.zeros((pieces, N, S, C)), np.zeros((pieces, N, 3, C), np.int64)
     histogram = Histogram(groups, C, num_bins, "softmax", errors, weighted, parts)
     pixel = torch.empty((N, P) if want & softmax.WANT_PIXEL else (0, 0), dtype=logits.dtype)
     top, inv = torch.empty((N, P), dtype=logits.dtype), torch.empty((N, P), dtype=logits.dtype)
@@ -82,13 +83,13 @@ def softmax_sums(
     with workers.PackedTables(parts if errors and not weighted else 1, C if errors else 1, num_bins) as packed:
         for group, first, last in _rounds(groups, N // groups, blocks, block):
 
-            def task(k: int, a: int, b: int) -> int:
+            def task(worker: int, piece: int, a: int, b: int) -> int:
                 return softmax.forward(
-                    z, y, w, weighted, ignore, a, b, block, num_bins, want, *exponents, sums[k], counts[k],
-                    packed[min(k, len(packed) - 1)], histogram.totals[k], histogram.floats[k], counted, *maps,
+                    z, y, w, weighted, ignore, a, b, block, num_bins, want, *exponents, sums[piece], counts[piece],
+                    packed[min(worker, len(packed) - 1)], histogram.totals[piece], histogram.floats[worker], counted, *maps,
                 )  # fmt: skip
 
-            bad += workers.share(task, first, last, parts)
+            bad += workers.share(task, first, last, parts, fixed=weighted)
             histogram.collect(group, packed, parts)
     if bad:
         raise BadLabelsError
@@ -127,10 +128,10 @@ def _present(y: np.ndarray, ignore: int, groups: int, C: int, parts: int) -> np.
     N, P = y.shape
     present = np.zeros((parts, N, C), np.bool_)
 
-    def task(k: int, a: int, b: int) -> int:
+    def task(worker: int, piece: int, a: int, b: int) -> int:
         for j in range(a, b):
             n, s = divmod(j * FIND, pieces * FIND)
-            softmax.mark_present(y[n, s : s + FIND], ignore, present[k, n])
+            softmax.mark_present(y[n, s : s + FIND], ignore, present[worker, n])
         return 0
 
     pieces = -(-P // FIND)
@@ -192,7 +193,7 @@ def softmax_sums_backward(
     out = grad.numpy()
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
-    def task(k: int, a: int, b: int) -> int:
+    def task(worker: int, piece: int, a: int, b: int) -> int:
         softmax_backward.backward(
             z, y, kernel_weight, weighted, ignore, a, b, block, num_bins, want, *exponents,
             top_NP, inv_NP, g_sums, table, counted, g_pixel, out,
@@ -252,7 +253,8 @@ def margin_sums(
     parts = workers.count(z.size)
     groups = N if per_image and errors else 1
     S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
-    sums, counts = np.zeros((parts, N, R, 2, S)), np.zeros((parts, N, R, 2, margin.COUNT_SLOTS), np.int64)
+    pieces = workers.pieces(parts)
+    sums, counts = np.zeros((pieces, N, R, 2, S)), np.zeros((pieces, N, R, 2, margin.COUNT_SLOTS), np.int64)
     kind = "hinge" if hinge else "softmax"
     histogram = Histogram(groups, R, num_bins, kind, errors, weighted or hinge, parts)
     K = num_bins if errors else 1
@@ -265,14 +267,14 @@ def margin_sums(
     with workers.PackedTables(parts if errors and not weighted else 1, R if errors else 1, num_bins) as packed:
         for group, first, last in _rounds(groups, N * R // groups, blocks, block):
 
-            def task(k: int, a: int, b: int) -> int:
+            def task(worker: int, piece: int, a: int, b: int) -> int:
                 return margin.forward(
                     z, pair, y, w, weighted, positive_np, ignore, labels_to, hinge, a, b, block, num_bins, want, *exponents,
-                    sums[k], counts[k], packed[min(k, len(packed) - 1)], histogram.totals[k], histogram.floats[k],
+                    sums[piece], counts[piece], packed[min(worker, len(packed) - 1)], histogram.totals[piece], histogram.floats[worker],
                     pixel_np, code,
                 )  # fmt: skip
 
-            bad += workers.share(task, first, last, parts)
+            bad += workers.share(task, first, last, parts, fixed=weighted)
             histogram.collect(group, packed, parts)
     if bad:
         raise BadLabelsError
@@ -353,7 +355,7 @@ def margin_sums_backward(
     out = grad.numpy()
     exponents = _exponents(gammas, z), _exponents(powers, z)
 
-    def task(k: int, a: int, b: int) -> int:
+    def task(worker: int, piece: int, a: int, b: int) -> int:
         margin_backward.backward(
             z, pair, kernel_weight, weighted, hinge, a, b, block, K, want, *exponents, code, g_sums, table, g_pixel, out
         )

@@ -31,7 +31,7 @@ class Histogram:
         self.wanted, self.kind, self.num_bins = wanted, kind, num_bins
         shape = (groups, rows, 2, num_bins) if wanted else (0, rows, 2, num_bins)
         self.counts, self.sums = np.zeros(shape), np.zeros(shape)
-        self.totals = np.zeros((parts, rows, 2))
+        self.totals = np.zeros((workers.pieces(parts), rows, 2))
         self.floats = np.zeros((parts, 2, rows, 2, num_bins) if wanted and floats else (parts, 2, 1, 1, 1))
         self.use_floats = wanted and floats
 
@@ -44,9 +44,8 @@ class Histogram:
         rows = counts.shape[0]
         counted_before = sums[:, :, 1:].sum(-1)
 
-        def task(k: int, a: int, b: int) -> int:
-            for part in range(packed.shape[0]):
-                unpack(packed[part], a, b, edge, width, counts, sums)
+        def task(worker: int, piece: int, a: int, b: int) -> int:
+            unpack(packed, a, b, edge, width, counts, sums)
             return 0
 
         workers.share(task, 0, rows, parts if rows * self.num_bins > workers.SMALL else 1)
@@ -83,8 +82,8 @@ class RankedList:
         ]
         used = [0] * parts
 
-        def task(k: int, a: int, b: int) -> int:
-            used[k] = find(a, b, *lists[k], used[k])
+        def task(worker: int, piece: int, a: int, b: int) -> int:
+            used[worker] = find(a, b, *lists[worker], used[worker])
             return 0
 
         workers.share(task, first, last, parts)

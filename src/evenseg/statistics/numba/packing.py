@@ -16,20 +16,21 @@ FLUSH = 1 << 22  # most pixels packed before unpacking: beyond, a sum could over
 
 
 @kernel
-def unpack(packed_R2W, first, last, edge, width, counts_R2K, sums_R2K):
-    """Add the counters of rows first..last-1, but for the lowest bin, to counts and sums, and clear them."""
+def unpack(packed_PR2W, first, last, edge, width, counts_R2K, sums_R2K):
+    """Add the counters of all workers, in rows first..last-1 and but for the lowest bin, to counts and sums, and clear them."""
     K = counts_R2K.shape[2]
     mask = (np.int64(1) << SHIFT) - 1
     fraction = 1.0 / (1 << RESIDUAL)
     for r in range(first, last):
         for side in range(2):
-            source = packed_R2W[r, side]
             for b in range(1, K + 1):
-                v = source[b]
+                v = np.int64(0)
+                for p in range(packed_PR2W.shape[0]):
+                    v += packed_PR2W[p, r, side, b]
                 if v != 0:
-                    source[b] = 0
+                    packed_PR2W[:, r, side, b] = 0
                     count = v >> SHIFT
                     k = min(b, K - 1)  # the largest possible error falls on the upper edge of the last bin
                     counts_R2K[r, side, k] += count
                     sums_R2K[r, side, k] += count * edge[b] + (v & mask) * fraction * width[k]
-            source[K + 1 :] = 0
+            packed_PR2W[:, r, side, K + 1 :] = 0

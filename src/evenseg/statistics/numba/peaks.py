@@ -90,7 +90,7 @@ def softmax_peaks(z, weight, weighted, top, inv, labels_GC, parts) -> tuple[torc
     per_group = z.shape[0] // max(1, labels_GC.shape[0])
     absent = np.argwhere(labels_GC == 0)
 
-    def task(k: int, a: int, b: int) -> int:
+    def task(worker: int, piece: int, a: int, b: int) -> int:
         for g, c in absent[a:b]:
             peak[g, c], at[g, c] = _softmax_peak(z, weight, weighted, top, inv, g * per_group, (g + 1) * per_group, c)
         return 0

@@ -46,7 +46,7 @@ def open_bins(counts_R2K: np.ndarray, size_R: np.ndarray, slope_K: np.ndarray) -
     R, _, K = counts_R2K.shape
     loss, energies = np.empty((R, K)), np.zeros(R)
 
-    def task(k: int, a: int, b: int) -> int:
+    def task(worker: int, piece: int, a: int, b: int) -> int:
         for r in range(a, b):
             energies[r] = steepness(counts_R2K[r : r + 1], size_R[r : r + 1], slope_K, loss[r : r + 1])
         return 0

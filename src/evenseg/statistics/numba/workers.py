@@ -36,25 +36,26 @@ def count(elements: int) -> int:
     return 1 if elements < SMALL else max(1, torch.get_num_threads())
 
 
-def share(task: Callable[[int, int, int], int], first: int, last: int, parts: int) -> int:
-    """Call task(worker, a, b) on pieces of the range first..last-1, side by side; the sum of what it returns.
+def share(task: Callable[[int, int, int, int], int], first: int, last: int, parts: int, fixed: bool = False) -> int:
+    """Call task(worker, piece, a, b) on pieces a..b-1 of the range, side by side; the sum of what it returns.
 
-    There are more pieces than workers, so that a core that is busy elsewhere does not hold up the others. The pieces of one
-    worker run one after another and may use accumulators of its own.
+    There are more pieces than workers, so that a core that is busy elsewhere does not hold up the others: which worker gets which
+    piece depends on chance. Sums of floats therefore belong to the piece (at most `pieces(parts)`), to be added up in their
+    order; what a worker keeps for itself must not depend on order, as integers do not. `fixed`: a piece for each worker instead.
     """
     parts = max(1, min(parts, last - first))
     if parts == 1:
-        return task(0, first, last)
-    pieces = split(first, last, PIECES * parts)[::-1]
+        return task(0, 0, first, last)
+    todo = list(enumerate(split(first, last, parts if fixed else pieces(parts))))[::-1]
 
     def work(worker: int) -> int:
         total = 0
         while True:
             try:
-                a, b = pieces.pop()
+                piece, (a, b) = todo.pop()
             except IndexError:  # another worker took the last one
                 return total
-            total += task(worker, a, b)
+            total += task(piece if fixed else worker, piece, a, b)
 
     openmp = _torch_openmp(os.getpid())
     if openmp is not None:
@@ -107,6 +108,11 @@ def _run_openmp(library: ctypes.CDLL, work: Callable[[int], int], parts: int) ->
     if errors:
         raise errors[0]
     return sum(results)
+
+
+def pieces(parts: int) -> int:
+    """How many pieces a range is cut into for so many workers."""
+    return 1 if parts == 1 else PIECES * parts
 
 
 def split(first: int, last: int, parts: int) -> list[tuple[int, int]]:
