@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from evenseg import __version__
 from evenseg.cli import app, demo
-from evenseg.cli.compare import spread_seeds
 
 
 def evenseg(*arguments):
@@ -130,20 +129,6 @@ def test_a_finished_run_is_not_overwritten(tiny, write_yaml, tmp_path):
 def test_debug_lets_the_traceback_through(tmp_path):
     result = evenseg("train", tmp_path / "absent.yml", "--debug")
     assert type(result.exception).__name__ == "ConfigError"
-
-
-@pytest.mark.parametrize(
-    ("given", "spread"),
-    [
-        ("c.yml --seeds 0 1 2", "c.yml --seeds 0 --seeds 1 --seeds 2"),
-        ("--seeds 0 1 c.yml", "--seeds 0 --seeds 1 c.yml"),
-        ("c.yml --seeds 0 --seeds 1", "c.yml --seeds 0 --seeds 1"),
-        ("c.yml --seeds 4 5 --set iters=2 7", "c.yml --seeds 4 --seeds 5 --set iters=2 7"),
-        ("c.yml", "c.yml"),
-    ],
-)
-def test_several_seeds_behind_one_option(given, spread):
-    assert spread_seeds(given.split()) == spread.split()
 
 
 def test_help_and_version_load_nothing_heavy():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from tests.cli.test_commands import evenseg, fails
 
-from evenseg.cli.inference import as_overrides, spread
+from evenseg.cli.inference import as_overrides
 from evenseg.config import make_config
 from evenseg.data import SyntheticRoads
 from evenseg.engine import train
@@ -48,18 +48,6 @@ def test_mistakes_are_one_line_and_write_nothing(run, picture, tmp_path):
     assert "evaluation: stride [17, 8] is larger than the window [16, 16], which would leave gaps" in line
     assert "scales[0]" in fails("predict", run, picture, "--scales", 0)
     assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("given", "spread_out"),
-    [
-        ("RUN --scales 0.5 1 1.5 --flip", "RUN --scales 0.5 --scales 1 --scales 1.5 --flip"),
-        ("RUN --scales 1 a.png 2", "RUN --scales 1 a.png 2"),
-        ("RUN --window 8 8", "RUN --window 8 8"),
-    ],
-)
-def test_several_scales_behind_one_option(given, spread_out):
-    assert spread(given.split(), "--scales") == spread_out.split()
 
 
 def test_a_window_drops_the_stride_of_the_run():

@@ -6,13 +6,13 @@ from pathlib import Path
 import typer
 
 from evenseg.cli.check import check
-from evenseg.cli.compare import SeedsCommand, compare
+from evenseg.cli.compare import compare
 from evenseg.cli.config import config
 from evenseg.cli.demo import demo
 from evenseg.cli.evaluate import evaluate
 from evenseg.cli.export import export
-from evenseg.cli.inference import ScalesCommand
 from evenseg.cli.losses import losses
+from evenseg.cli.options import ScalesCommand, SeedsCommand
 from evenseg.cli.predict import predict
 from evenseg.cli.train import train
 

@@ -5,30 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from evenseg.cli.errors import one_line_errors
 from evenseg.cli.options import ConfigFile, Debug, Output, Overrides, Overwrite, output_folder
-
-
-class SeedsCommand(TyperCommand):
-    """Lets `--seeds 0 1 2` stand for `--seeds 0 --seeds 1 --seeds 2`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spread_seeds(args))
-
-
-def spread_seeds(args: list[str]) -> list[str]:
-    """Repeats `--seeds` before every further whole number that follows it."""
-    spread: list[str] = []
-    reading = False
-    for arg in args:
-        if reading and arg.isdigit() and spread[-1] != "--seeds":
-            spread.append("--seeds")
-        else:
-            reading = arg == "--seeds" or (reading and arg.isdigit())
-        spread.append(arg)
-    return spread
 
 
 def read_grid(assignments: list[str]) -> dict[str, list[Any]]:

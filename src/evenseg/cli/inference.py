@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 
 class Blend(str, Enum):
@@ -31,27 +30,6 @@ Scales = Annotated[
     typer.Option("--scales", help="Average over the image at these sizes; several after one --scales."),
 ]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.")]
-
-
-class ScalesCommand(TyperCommand):
-    """Lets `--scales 0.75 1 1.25` stand for `--scales 0.75 --scales 1 --scales 1.25`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spread(args, "--scales"))
-
-
-def spread(args: list[str], option: str) -> list[str]:
-    """Repeats an option before every further number that follows it."""
-    out: list[str] = []
-    reading = False
-    for arg in args:
-        number = arg.replace(".", "", 1).isdigit()
-        if reading and number and out[-1] != option:
-            out.append(option)
-        else:
-            reading = arg == option or (reading and number)
-        out.append(arg)
-    return out
 
 
 def as_overrides(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the experiment.")]
 Overrides = Annotated[
@@ -23,3 +24,34 @@ def output_folder(given: Path | None, configured: str | None, config_file: Path)
     if given is not None:
         return given
     return Path(configured) if configured else Path("runs") / config_file.stem
+
+
+class SeveralNumbers(TyperCommand):
+    """Lets `--OPTION 0 1 2` stand for `--OPTION 0 --OPTION 1 --OPTION 2`."""
+
+    option: str
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args, self.option))
+
+
+class SeedsCommand(SeveralNumbers):
+    option = "--seeds"
+
+
+class ScalesCommand(SeveralNumbers):
+    option = "--scales"
+
+
+def spread(args: list[str], option: str) -> list[str]:
+    """Repeats an option before every further number that follows it."""
+    out: list[str] = []
+    reading = False
+    for arg in args:
+        number = arg.replace(".", "", 1).isdigit()
+        if reading and number and out[-1] != option:
+            out.append(option)
+        else:
+            reading = arg == option or (reading and number)
+        out.append(arg)
+    return out
