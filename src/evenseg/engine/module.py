@@ -24,8 +24,8 @@ from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.micro_batches import forward_in_parts
 from evenseg.engine.parameters import freeze, frozen_norms, parameter_groups
 from evenseg.engine.scores import score_row
-from evenseg.engine.weights import check_weights
 from evenseg.losses import PhasedLoss
+from evenseg.models import check_weights
 
 
 class SegmentationModule(lightning.LightningModule):

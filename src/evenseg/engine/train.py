@@ -34,7 +34,7 @@ from evenseg.engine.trainer import (
     seed_everything,
 )
 from evenseg.engine.unreadable import UnreadableImages, clear_data_errors
-from evenseg.engine.weights import check_weights
+from evenseg.models import check_weights
 
 
 def train(config: Config, output: str | Path, *, overwrite: bool = False, title: str | None = None) -> Path:

@@ -13,7 +13,7 @@ from evenseg.models.pretrained import without_pretrained
 from evenseg.models.segformer import TransformersSegformer
 from evenseg.models.smp import SMP, architecture_parameters, architectures
 from evenseg.models.unet import LightUNet
-from evenseg.models.weights import FittingReport, load_fitting, read_weights
+from evenseg.models.weights import FittingReport, check_weights, load_fitting, read_weights
 
 MODELS: dict[str, type[nn.Module]] = {
     "ENet": ENet,
@@ -40,6 +40,7 @@ __all__ = [
     "TransformersSegformer",
     "architecture_parameters",
     "architectures",
+    "check_weights",
     "load_fitting",
     "more_parameters",
     "read_weights",
