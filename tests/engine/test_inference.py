@@ -108,11 +108,12 @@ def test_plain_scores_are_the_logits_and_their_probabilities_the_softmax():
     assert torch.equal(averaged.probabilities(averaged.scores(picture)), averaged.scores(picture))
 
 
-def test_outputs_are_shown_once_for_each_window():
+@pytest.mark.parametrize(("scales", "size"), [((0.5, 1), 8), ((0.5,), 4), ((0.5, 0.75, 2), 6), ((1.25, 1.25), 10)])
+def test_outputs_are_shown_once_for_each_window(scales, size):
     seen = []
-    predictor = Predictor(Pointwise(), section(window=(8, 8), stride=(8, 8), scales=(0.5, 1), flip=True, batch_size=2))
+    predictor = Predictor(Pointwise(), section(window=(8, 8), stride=(8, 8), scales=scales, flip=True, batch_size=2))
     predictor.scores(image(8, 24), lambda outputs, *place: seen.append((tuple(outputs[0].shape), *place)))
-    assert seen == [((1, 3, 8, 8), 0, left, 8, 8) for left in (0, 8, 16)]
+    assert seen == [((1, 3, size, size), 0, left, 8, 8) for left in (0, 8, 16)]
 
 
 def test_main_output_of_what_models_return():

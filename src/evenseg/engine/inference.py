@@ -44,7 +44,8 @@ class Predictor:
 
         Args:
             image_NCHW: as the pipeline gives them.
-            on_outputs: called for every window seen at its own size and not mirrored, where a loss can be measured.
+            on_outputs: called once for every window, with the outputs of the scale nearest to 1, not mirrored: there a loss is
+                measured, which resizes them to the labels.
         """
         size = (image_NCHW.shape[2], image_NCHW.shape[3])
         if self.plain:
@@ -123,12 +124,14 @@ class Predictor:
         """Returns the mean of the probabilities over scales and mirrored views, (N, K, H, W) float32."""
         size = (image_NCHW.shape[2], image_NCHW.shape[3])
         total: Tensor | None = None
-        for scale in self.settings.scales:
+        scales = self.settings.scales
+        shown = min(range(len(scales)), key=lambda number: abs(scales[number] - 1))
+        for number, scale in enumerate(scales):
             scaled = _resized(image_NCHW, (_scaled(size[0], scale), _scaled(size[1], scale)))
             for mirrored in (False, True) if self.settings.flip else (False,):
                 view = scaled.flip(-1) if mirrored else scaled
                 outputs = self._call(view)
-                if on_outputs is not None and scale == 1 and not mirrored:
+                if on_outputs is not None and number == shown and not mirrored:
                     for place, left in enumerate(lefts):
                         on_outputs(_one_of(outputs, place), top, left, *size)
                 logits = main_output(outputs).float()
