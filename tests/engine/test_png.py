@@ -1,5 +1,7 @@
 """PNG files written in bands are what Pillow reads back."""
 
+import resource
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,6 +42,18 @@ def test_the_file_appears_when_it_is_complete(tmp_path):
 def test_an_error_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError, match="no power"), PngWriter(tmp_path / "a.png", 2, 3):
         raise RuntimeError("no power")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 640), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"), PngWriter(tmp_path / "a.png", 64, 640) as writer:
+            in_bands(writer, noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
 
 

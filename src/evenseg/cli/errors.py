@@ -10,15 +10,16 @@ import typer
 
 @contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """Turns ValueError (ConfigError among them), FileNotFoundError and the like into `error: ...` and exit code 2.
+    """Turns ValueError (ConfigError among them) and what the system refuses (no such file, a full disk) into `error: ...`, exit
+    code 2.
 
     Args:
         debug: let the traceback through instead.
     """
     try:
         yield
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if debug:
+    except (ValueError, OSError) as error:
+        if debug or isinstance(error, BrokenPipeError):  # a reader that has seen enough is no mistake
             raise
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(2) from error

@@ -79,13 +79,15 @@ class PngWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._stream.close()
+        try:
+            # closing writes what is buffered, which a full disk refuses
+            with self._stream:
+                if kind is not None:
+                    return
+                if self.rows != self.height:
+                    raise ValueError(f"{self.file}: {self.rows} of {self.height} rows were written")
+                self._chunk(b"IDAT", self._deflate.flush())
+                self._chunk(b"IEND", b"")
+            os.replace(self._partial, self.file)
+        finally:
             self._partial.unlink(missing_ok=True)
-            return
-        if self.rows != self.height:
-            raise ValueError(f"{self.file}: {self.rows} of {self.height} rows were written")
-        self._chunk(b"IDAT", self._deflate.flush())
-        self._chunk(b"IEND", b"")
-        self._stream.close()
-        os.replace(self._partial, self.file)

@@ -236,10 +236,11 @@ class _ArrayWriter(_ProbabilityWriter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
-        if kind is None:
-            os.replace(self._partial, self.file)
-        else:
+        try:
+            self._stream.close()
+            if kind is None:
+                os.replace(self._partial, self.file)
+        finally:
             self._partial.unlink(missing_ok=True)
 
 
