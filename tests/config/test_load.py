@@ -139,6 +139,15 @@ def test_what_was_set_on_the_command_line_is_named_in_the_error(tiny, write_yaml
         load_config(write_yaml(tiny), ["iters=0"])
 
 
+def test_a_section_set_as_a_whole_inherits_nothing(tiny, write_yaml, tmp_path):
+    base = write_yaml(tiny)
+    child = tmp_path / "child.yml"
+    child.write_text(f"_base_: {base}\n")
+    config = load_config(child, ["model={type: ENett}"])
+    assert "(from --set)" in str(config.locate(ConfigError("unknown", key_path="model.type")))
+    assert f"(inherited from {base})" in str(config.locate(ConfigError("unknown", key_path="optimizer.type")))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

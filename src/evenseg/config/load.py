@@ -42,9 +42,12 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     origins = {key: "" if origin == path else f"inherited from {origin}" for key, origin in files.items()}
     for assignment in overrides:
         try:
-            origins[apply_override(content, assignment)] = "from --set"
+            key = apply_override(content, assignment)
         except ConfigError as error:
             raise error.in_file(path) from error
+        # a section that is set as a whole has nothing left of what stood there
+        origins = {other: origin for other, origin in origins.items() if not other.startswith((f"{key}.", f"{key}["))}
+        origins[key] = "from --set"
     try:
         plain = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
     except OmegaConfBaseException as error:

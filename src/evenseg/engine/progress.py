@@ -45,8 +45,7 @@ class StepProgress:
 
     def advance(self, step: int) -> None:
         if self._bar is not None:
-            state = f"loss {self.loss:.4f}{self._miou}" if math.isfinite(self.loss) else ""
-            self._bar.update(self._task, completed=step, state=state)
+            self._bar.update(self._task, completed=step, state=self._state())
 
     def evaluated(self, step: int, miou: float) -> None:
         self._miou = f" mIoU {miou:.4f}"
@@ -54,7 +53,12 @@ class StepProgress:
         if self._bar is None:
             spent = time.perf_counter() - self._start
             left = spent / max(1, step - self._first) * (self.iters - step)
-            self.say(f"step {step}/{self.iters} loss {self.loss:.4f}{self._miou} ({spent:.0f} s, {left:.0f} s left)")
+            self.say(f"step {step}/{self.iters} {self._state()} ({spent:.0f} s, {left:.0f} s left)")
+
+    def _state(self) -> str:
+        """The last loss and mIoU; before the first row of training there is no loss."""
+        loss = f"loss {self.loss:.4f}" if math.isfinite(self.loss) else ""
+        return f"{loss}{self._miou}".strip()
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar where there is one."""
