@@ -1,7 +1,9 @@
 import csv
 import json
 import math
+import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +80,9 @@ def test_summary_and_environment(run):
     environment = json.loads((run / "environment.json").read_text())
     assert environment["seed"] == 0
     assert environment["versions"]["torch"] == torch.__version__
+    assert environment["versions"]["segmentation-models-pytorch"] is not None
+    if (Path(__file__).parents[2] / ".git").exists():
+        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", environment["git_commit"])
     assert environment["threads"] == torch.get_num_threads()
 
 

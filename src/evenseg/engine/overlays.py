@@ -28,8 +28,8 @@ def write_overlays(
 ) -> None:
     """Writes NAME_image.png, NAME_target.png, NAME_prediction.png and NAME.json of a few images.
 
-    Target and prediction are index images with the classes' colours as palette; ignored pixels stay marked in the
-    target.
+    Target and prediction are index images with the classes' colours as palette, or in these colours where an index exceeds
+    255; ignored pixels stay marked in the target.
 
     Args:
         folder: to write into.

@@ -17,7 +17,10 @@ from typing import Any
 from evenseg.config import Config, dump_config, load_config
 from evenseg.engine.files import remove_temporaries, replacing, temporary_of, to_disk, write_json, write_text
 
-_PACKAGES = ("evenseg", "torch", "numpy", "numba", "lightning", "torchmetrics", "torchvision", "Pillow")
+_PACKAGES = (
+    "evenseg", "torch", "numpy", "numba", "lightning", "torchmetrics", "torchvision", "Pillow", "timm",
+    "segmentation-models-pytorch", "transformers",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -223,7 +226,10 @@ def _cpu_name() -> str:
 
 
 def _git_commit() -> str | None:
-    """Returns the commit of the checkout this package runs from, None when it is installed otherwise."""
+    """Returns the commit of the checkout this package runs from, with "-dirty" behind it where files have been changed since.
+
+    None when the package is installed otherwise.
+    """
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(
@@ -232,7 +238,10 @@ def _git_commit() -> str | None:
         )  # fmt: skip
         if found.returncode != 0:
             return None
-        head = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        head = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
+            capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() or None
