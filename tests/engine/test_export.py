@@ -35,6 +35,15 @@ def test_torchscript(run, tmp_path, size):
     assert facts["transforms"] == [{"type": "Normalize"}]
 
 
+@pytest.mark.parametrize("model", [{"type": "ENet"}, {"type": "SMP", "arch": "UPerNet", "encoder_name": "resnet18"}], ids=lambda m: m["type"])
+def test_torchscript_of_other_networks(tiny, tmp_path, model):
+    run = train(make_config(tiny | {"model": model, "iters": 1}), tmp_path / "run")
+    file, difference = export(run, "torchscript")
+    assert difference < 1e-5
+    image = torch.randn(1, 3, 40, 57)
+    torch.testing.assert_close(torch.jit.load(str(file))(image), logits(run, image), atol=1e-5, rtol=1e-4)
+
+
 def test_onnx(run):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")

@@ -106,7 +106,6 @@ class UpBottleneck(nn.Module):
         super().__init__()
         inner = in_channels // 4
         self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
-        self.unpool = nn.MaxUnpool2d(2)
         self.branch = nn.Sequential(
             *_unit(nn.Conv2d(in_channels, inner, 1, bias=False), inner, relu=True),
             *_unit(nn.ConvTranspose2d(inner, inner, 2, stride=2, bias=False), inner, relu=True),
@@ -116,8 +115,19 @@ class UpBottleneck(nn.Module):
         self.finish = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor, indices: Tensor) -> Tensor:
-        main = self.unpool(self.main(features), indices)
+        main = _unpool(self.main(features), indices)
         return self.finish(main + self.branch(features))
+
+
+def _unpool(features: Tensor, indices: Tensor) -> Tensor:
+    """Undoes a 2x2 max-pooling: every value goes back to where it was the largest, zeros elsewhere."""
+    if not torch.jit.is_tracing():
+        return F.max_unpool2d(features, indices, (2, 2))
+    # the same, since that function checks its size in a way that a trace cannot follow
+    n, channels, height, width = features.shape
+    flat = features.new_zeros(n, channels, 4 * height * width)
+    flat = flat.scatter(2, indices.flatten(2), features.flatten(2))
+    return flat.view(n, channels, 2 * height, 2 * width)
 
 
 def _context_stage(channels: int, dropout: float) -> nn.Sequential:
