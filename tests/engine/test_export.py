@@ -35,7 +35,9 @@ def test_torchscript(run, tmp_path, size):
     assert facts["transforms"] == [{"type": "Normalize"}]
 
 
-@pytest.mark.parametrize("model", [{"type": "ENet"}, {"type": "SMP", "arch": "UPerNet", "encoder_name": "resnet18"}], ids=lambda m: m["type"])
+@pytest.mark.parametrize(
+    "model", [{"type": "ENet"}, {"type": "SMP", "arch": "UPerNet", "encoder_name": "resnet18"}], ids=lambda m: m["type"]
+)
 def test_torchscript_of_other_networks(tiny, tmp_path, model):
     run = train(make_config(tiny | {"model": model, "iters": 1}), tmp_path / "run")
     file, difference = export(run, "torchscript")

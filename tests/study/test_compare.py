@@ -170,6 +170,19 @@ def test_a_failing_run_does_not_stop_the_others(tiny_study, tmp_path):
     assert (run_folder(study, "CE,lr=0.01", 0) / "metrics.jsonl").read_text() == before
 
 
+def test_a_run_that_fails_by_a_mistake_of_ours_shows_where(tiny_study, tmp_path, monkeypatch):
+    def broken(samples, index):
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(TrainingSamples, "__getitem__", broken)
+    said = []
+    compare(make_config(tiny_study), [0], tmp_path / "study", say=said.append)
+    traces = [text for text in said if text.startswith("Traceback")]
+    assert len(traces) == 2
+    assert all("in broken" in text and text.endswith("RuntimeError: no such device") for text in traces)
+    assert failures(tmp_path / "study")[0] == "CE, seed 0: failed: RuntimeError: no such device"
+
+
 def test_lagging_runs_are_pruned_only_if_asked_and_never_the_baseline(tiny_study, tmp_path, monkeypatch):
     import optuna
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,7 +141,9 @@ def _train(job: Job, one: PlannedRun, claim: Claim, experiments: Experiments, sa
         # whatever ends one run must not end the others; the reason is kept and the report shows it
         reason = " ".join(str(error).split()) or "no message"
         if not isinstance(error, ValueError):
+            # no mistake of the user's: whoever looks into it needs to know where it was raised
             reason = f"{type(error).__name__}: {reason}"
+            say(traceback.format_exc().rstrip())
         claim.fail(reason)
         say(f"{title}: failed: {reason}")
     else:
