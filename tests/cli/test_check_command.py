@@ -96,6 +96,25 @@ def test_names_that_pair_by_a_suffix(config, tmp_path):
     assert check(file, "--set", "train_dataset.mask_suffix=_mask").exit_code == 0
 
 
+def test_not_one_pair_is_left(config, tmp_path):
+    file = config({"train": {"a": blocks(0, 0, 1)}, "val": {"c": blocks(9, 0, 1)}})
+    mask = tmp_path / "pictures" / "masks" / "train" / "a.png"
+    mask.rename(mask.with_name("zebra.png"))
+    result = check(file, "--json", tmp_path / "found.json")
+    assert result.exit_code == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [f["code"] for f in found["findings"] if f["severity"] == "error"] == ["unpaired"]
+    assert list(found["datasets"]) == ["val_dataset"]
+
+
+def test_unpaired_files_do_not_hide_what_else_stops(config, tmp_path):
+    file = config({"train": {"a": blocks(0, 0, 1), "b": blocks(1, 0, 1)}, "val": {"c": blocks(9, 0, 1)}})
+    (tmp_path / "pictures" / "masks" / "train" / "a.png").unlink()
+    result = check(file, "--set", "train_dataset.channels=0")
+    assert result.exit_code == 2
+    assert "channels must be at least 1, got 0" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -53,10 +53,12 @@ def print_examination(found: Examination, console: Console) -> None:
     from evenseg.engine.examine import value_rows
 
     for seen in found.scans:
-        title = f"{seen.section}: {len(seen.records)} pairs, {seen.dataset.where}"
-        table = Table("value", "means", title=title, title_justify="left")
-        for heading in ("pixels", "share", "masks"):
-            table.add_column(heading, justify="right")
+        # not the table's title, which would break paths at the table's width
+        heading = f"{seen.section}: {len(seen.records)} pairs, {seen.dataset.where}"
+        console.print(Text(heading, style="italic"), soft_wrap=True)
+        table = Table("value", "means")
+        for column in ("pixels", "share", "masks"):
+            table.add_column(column, justify="right")
         rows = value_rows(seen)
         total = sum(row["pixels"] for row in rows)
         for row in rows[:_MOST_VALUES]:

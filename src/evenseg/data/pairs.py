@@ -218,7 +218,7 @@ def pair_by_stem(
     """Pairs files of one stem, in the order of their stems.
 
     Raises:
-        UnpairedFilesError: files that have no partner, unless `on_unpaired` is "skip".
+        UnpairedFilesError: files that have no partner, unless `on_unpaired` is "skip" and there are pairs, too.
     """
     lonely_images = {stem: images[stem] for stem in sorted(images.keys() - masks.keys())}
     lonely_masks = {stem: masks[stem] for stem in sorted(masks.keys() - images.keys())}
@@ -227,7 +227,8 @@ def pair_by_stem(
         problems.append(f"{len(lonely_images)} images have no mask ({some([f.name for f in lonely_images.values()])})")
     if lonely_masks:
         problems.append(f"{len(lonely_masks)} masks have no image ({some([f.name for f in lonely_masks.values()])})")
-    if problems and on_unpaired == "stop":
+    # "skip" must leave something
+    if problems and (on_unpaired == "stop" or not images.keys() & masks.keys()):
         message = f"{where}: {'; '.join(problems)}; pairs share their name"
         raise UnpairedFilesError(message, lonely_images, lonely_masks)
     if not images:

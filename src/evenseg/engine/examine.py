@@ -86,7 +86,9 @@ def _open(section: DatasetSection, name: str) -> tuple[SegmentationDataset | Non
         finding = unpaired_files(name, unpaired)
     try:
         return build_data(section.model_copy(update={"on_unpaired": "skip"}), name).dataset, [finding]
-    except ValueError:
+    except ValueError as error:
+        if not isinstance(error.__cause__, UnpairedFilesError):
+            raise
         return None, [finding]  # not one pair is left: the finding says why
 
 
