@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,38 +189,25 @@ def _description(run: LoadedRun, format: str, difference: float) -> dict[str, An
     }
 
 
-class _clear_failure:
+@contextmanager
+def _clear_failure(name: str) -> Iterator[None]:
     """Turns whatever an exporter raises into a ValueError of one line."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise ValueError(
-                f"the network cannot be exported to {self.name}: {lines[0] if lines else type(error).__name__}"
-            ) from error
+    try:
+        yield
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ValueError(
+            f"the network cannot be exported to {name}: {lines[0] if lines else type(error).__name__}"
+        ) from error
 
 
-class _silent:
+@contextmanager
+def _silent() -> Iterator[None]:
     """Keeps the exporters' reports and warnings off the terminal."""
-
-    def __enter__(self) -> None:
-        import contextlib
-        import io
-        import logging
-        import warnings
-
-        self._stack = contextlib.ExitStack()
-        self._stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        self._stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        self._stack.callback(logging.disable, logging.NOTSET)
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.close()
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
