@@ -14,6 +14,7 @@ from evenseg.cli.export import export
 from evenseg.cli.losses import losses
 from evenseg.cli.options import ScalesCommand, SeedsCommand
 from evenseg.cli.predict import predict
+from evenseg.cli.stats import stats
 from evenseg.cli.train import train
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(check)
+app.command()(stats)
 app.command()(train)
 app.command(cls=ScalesCommand)(evaluate)
 app.command(cls=ScalesCommand)(predict)

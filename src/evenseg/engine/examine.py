@@ -1,4 +1,4 @@
-"""What `evenseg check` does: every data set of a configuration read once, and all findings about them."""
+"""What `evenseg check` and `evenseg stats` do: every data set of a configuration read once, and judged or counted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evenseg.config import Config, DatasetSection
+import numpy as np
+
+from evenseg.config import Config, ConfigError, DatasetSection
 from evenseg.data import SegmentationDataset, UnpairedFilesError
-from evenseg.data.diagnosis import Finding, Scan, diagnose, scan, unpaired_files
-from evenseg.engine.build import build_data, naming_the_file
+from evenseg.data.class_statistics import WEIGHTS, SplitStatistics, Suggestion, order_of_size, split_statistics, suggest
+from evenseg.data.diagnosis import STOPPING_RULES, Finding, Scan, diagnose, scan, unpaired_files
+from evenseg.engine.build import build_data, model_section, naming_the_file
 
 SECTIONS = ("train_dataset", "val_dataset", "test_dataset")
 
@@ -58,6 +61,78 @@ def examine(config: Config, progress: Callable[[str, int], Callable[[], object]]
                 advance = progress(name, len(dataset)) if progress else None
                 scans.append(scan(dataset, name, skip_unreadable=config.on_unreadable == "skip", advance=advance))
     return Examination(tuple(scans), tuple(diagnose(scans, findings)))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The classes of a configuration in numbers.
+
+    Attributes:
+        splits: one entry per data set, training first.
+        weights: name of a rule -> weight of every class (None for a class without a pixel), from the training masks.
+        suggestion: a loss section to begin with.
+    """
+
+    splits: tuple[SplitStatistics, ...]
+    weights: dict[str, list[float | None]]
+    suggestion: Suggestion
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns everything as a mapping fit for JSON; of the areas, eleven quantiles from the smallest to the largest."""
+        return {
+            "splits": [_split_row(split) for split in self.splits],
+            "weights": self.weights,
+            "suggestion": asdict(self.suggestion),
+        }
+
+
+def statistics(config: Config, progress: Callable[[str, int], Callable[[], object]] | None = None) -> Statistics:
+    """Counts pixels, images and objects of every class in every data set of a configuration.
+
+    Args:
+        config: its data sets, and the model's number of outputs, are used.
+        progress: see `examine`.
+
+    Raises:
+        ConfigError: a section from which no data set can be made, or data with an error that `evenseg check` explains.
+    """
+    splits = []
+    weights: dict[str, list[float | None]] = {}
+    with naming_the_file(config):
+        kind, _ = model_section(config)
+        for name in SECTIONS:
+            section = getattr(config, name)
+            if section is None:
+                continue
+            dataset = build_data(section, name).dataset
+            advance = progress(name, len(dataset)) if progress else None
+            skip = config.on_unreadable == "skip"
+            seen = scan(dataset, name, thorough=False, skip_unreadable=skip, objects=True, advance=advance)
+            for finding in (finding for rule in STOPPING_RULES for finding in rule(seen)):
+                if finding.severity == "error":
+                    raise ConfigError(f"{finding.sentence()}; `evenseg check` looks at everything", key_path=name)
+            if not seen.class_counts.any():
+                raise ConfigError("no mask holds a pixel of any class", key_path=name)
+            splits.append(split_statistics(seen))
+            weights = weights or {rule: weigh(seen.class_counts) for rule, weigh in WEIGHTS.items()}
+    outputs = getattr(kind, "num_outputs", 1)
+    suggestion = suggest(splits[0], outputs if isinstance(outputs, int) else 1)
+    return Statistics(tuple(splits), weights, suggestion)
+
+
+def _split_row(split: SplitStatistics) -> dict[str, Any]:
+    rows = []
+    for entry, areas in zip(split.classes, split.areas, strict=True):
+        quantiles = np.quantile(areas, np.linspace(0, 1, 11)).tolist() if len(areas) else []
+        rows.append(asdict(entry) | {"area_quantiles": quantiles})
+    sizes = [{"height": h, "width": w, "images": n} for (h, w), n in order_of_size(split.sizes)]
+    return {
+        "section": split.section,
+        "images": split.images,
+        "ignored_share": split.ignored_share,
+        "sizes": sizes,
+        "classes": rows,
+    }
 
 
 def value_rows(seen: Scan) -> list[dict[str, Any]]:

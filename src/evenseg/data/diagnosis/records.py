@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evenseg.data.base import Classes, SegmentationDataset
+from evenseg.data.components import component_areas
 from evenseg.data.diagnosis.borders import Borders, measure_borders
 from evenseg.data.diagnosis.fingerprints import Fingerprint, fingerprint, pixel_digest
 from evenseg.data.images import UnreadableFileError, read_rgb
@@ -38,6 +39,7 @@ class PairRecord:
         palette: colour of every label that occurs, for masks with a palette.
         fingerprint: of the image.
         mask_digest: of the stored labels.
+        objects: label (as read) and area of every connected component.
     """
 
     name: str
@@ -52,6 +54,7 @@ class PairRecord:
     palette: dict[int, int] | None = None
     fingerprint: Fingerprint | None = None
     mask_digest: bytes | None = None
+    objects: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     @property
     def problem(self) -> str:
@@ -138,6 +141,7 @@ def scan(
     *,
     thorough: bool = True,
     skip_unreadable: bool = False,
+    objects: bool = False,
     advance: Callable[[], object] | None = None,
 ) -> Scan:
     """Reads every pair once.
@@ -147,10 +151,11 @@ def scan(
         section: key path of its section, for the findings.
         thorough: look at the borders of all masks, not only of those with odd labels, and at palettes and fingerprints.
         skip_unreadable: see `Scan`.
+        objects: count the connected components of every label.
         advance: called after every pair.
     """
     meaning = dataset.relabel(np.arange(_ALL_LABELS, dtype=np.uint16)).astype(np.uint16)
-    look = _Look(dataset, *legal_labels(meaning, dataset.classes), thorough)
+    look = _Look(dataset, *legal_labels(meaning, dataset.classes), thorough, objects)
 
     def one(index: int) -> PairRecord:
         record = look.at(index)
@@ -170,6 +175,7 @@ class _Look:
     legal: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
     thorough: bool
+    objects: bool
 
     def at(self, index: int) -> PairRecord:
         found: dict[str, Any] = {}
@@ -208,6 +214,8 @@ class _Look:
         if self.thorough:
             found["mask_digest"] = pixel_digest(labels)
             found["palette"] = self._palette(index, present)
+        if self.objects:
+            found["objects"] = component_areas(self.dataset.relabel(labels))
         return found
 
     def _palette(self, index: int, present: NDArray[np.intp]) -> dict[int, int] | None:
