@@ -23,6 +23,16 @@ def test_python_examples_run(code, capsys):
     assert capsys.readouterr().out.strip()
 
 
+def test_first_configuration_fits_together(tmp_path):
+    pytest.importorskip("lightning")
+    from evenseg.config import load_config
+    from evenseg.engine.checks import check_signatures
+
+    code = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "configuration.md").read_text(), re.S).group(1)
+    (tmp_path / "my.yml").write_text(code)
+    check_signatures(load_config(tmp_path / "my.yml"))
+
+
 def test_commands_exist():
     typer_testing = pytest.importorskip("typer.testing")
     from evenseg.cli import app

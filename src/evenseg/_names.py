@@ -29,4 +29,8 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
 
 def _nearest(name: str, allowed: Iterable[str], count: int) -> list[str]:
     by_folded = {candidate.casefold(): candidate for candidate in allowed}
+    # a part of a name (UNet of LightUNet) says more than letters in common (with ENet)
+    whole = sorted((folded for folded in by_folded if len(name) > 2 and name.casefold() in folded), key=len)
+    if whole:
+        return [by_folded[folded] for folded in whole[:count]]
     return [by_folded[close] for close in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=0.5)]

@@ -205,6 +205,16 @@ def test_what_decides_the_numbers_cannot_change_on_the_way(run, override, parts)
     assert len(list_checkpoints(run / "checkpoints")) == 2
 
 
+def test_a_refused_change_leaves_no_trace(run):
+    before = (run / "environment.json").read_text()
+    error_line("train", "--resume", run, "--set", "iters=9")
+    assert (run / "environment.json").read_text() == before
+
+
+def test_a_finished_run_takes_no_change_either(whole):
+    assert "iters: is 900" in error_line("train", "--resume", whole, "--set", "iters=900")
+
+
 def test_what_does_not_decide_the_numbers_may(run, whole):
     assert cli("train", "--resume", run, "--set", "keep_checkpoints=3", "--set", "checkpoint_interval=1").exit_code == 0
     assert contents(run) == contents(whole)

@@ -16,10 +16,13 @@ def losses(markdown: Annotated[bool, typer.Option("--markdown", help="The README
         typer.echo(markdown_table())
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
+    from rich.text import Text
 
-    table = Table("loss", "what it is", "range", "source")
+    console = Console()
     for name, loss in LOSSES.items():
         f = facts(name, loss)
-        table.add_row(f.name, f.summary, f.range, f.source)
-    Console().print(table)
+        console.print(Text(f.name, style="bold"))
+        console.print(Padding(Text(f.summary), (0, 0, 0, 4)))
+        details = [f"range {f.range}", f"soft labels: {f.soft_labels}", *([f.source] if f.source else [])]
+        console.print(Padding(Text("; ".join(details), style="dim"), (0, 0, 0, 4)))

@@ -146,7 +146,8 @@ def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_ou
     outputs = f"the model {model} has {num_outputs} output" + ("s" if num_outputs != 1 else "")
     if isinstance(types, list) and len(types) not in (1, num_outputs):
         raise ConfigError(
-            f"{len(types)} entries, but {outputs}; give one per output, or a single one for all",
+            f"{len(types)} entries, but {outputs}; give one per output, or a single one for all; a mix is one entry, "
+            "{type: MixedLoss, losses: [...], coef: [...]}",
             key_path=join_path(key_path, "types"),
         )
     if isinstance(coef, list) and len(coef) != num_outputs:

@@ -39,7 +39,7 @@ class Identity:
             here = package_version("evenseg")
             hint = "" if saved["version"] == here else f"; it was written by evenseg {saved['version']}, this is {here}"
             raise ConfigError(
-                f"is {new!r}, but the checkpoint to go on from was written with {old!r}{hint}; start a new run for another "
+                f"is {new!r}, but the run to go on with was written with {old!r}{hint}; start a new run for another "
                 "setting",
                 key_path=path,
                 file=self.config.source,

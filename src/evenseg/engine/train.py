@@ -13,6 +13,7 @@ from evenseg.engine.build import load_init_weights
 from evenseg.engine.checkpoints import latest_checkpoint, list_checkpoints, step_of
 from evenseg.engine.early_stop import Patience
 from evenseg.engine.files import naming_full_disks, write_json
+from evenseg.engine.identity import Identity
 from evenseg.engine.inference import Predictor
 from evenseg.engine.lock import run_lock
 from evenseg.engine.loggers import build_loggers
@@ -76,6 +77,8 @@ def resume(path: str | Path, overrides: Sequence[str] = (), *, title: str | None
     """
     path = Path(path)
     config = load_run_config(path, overrides)
+    # before anything is said or written; a finished run would otherwise seem to have taken the change
+    Identity(config).check(Identity(load_run_config(path)).as_dict())
     if is_finished(path):
         return path
     fresh = not list_checkpoints(RunFolder(path).checkpoints)

@@ -19,7 +19,7 @@ class LossFacts:
     name: str
     summary: str
     range: str
-    soft_labels: bool
+    soft_labels: str
     source: str
 
 
@@ -31,8 +31,9 @@ def facts(name: str, loss: type[nn.Module]) -> LossFacts:
     paragraphs = {p.split(":", 1)[0]: " ".join(p.split(":", 1)[1].split()) for p in text.split("\n\n") if ":" in p}
     summary = " ".join(text.split("\n\n")[0].split()).rstrip(".")
     source = re.split(r"\. (?=[A-Z])", paragraphs.get("Source", "").rstrip("."))[0]
-    soft = bool(getattr(loss, "soft_labels", False)) if issubclass(loss, StatisticLoss) else False
-    return LossFacts(name, summary, paragraphs.get("Range", "").split(";")[0].rstrip("."), soft, source)
+    soft = "yes" if issubclass(loss, StatisticLoss) and loss.soft_labels else "no"
+    soft, range_ = ("its members'", "its members") if name == "MixedLoss" else (soft, paragraphs.get("Range", "").split(";")[0].rstrip("."))
+    return LossFacts(name, summary, range_, soft, source)
 
 
 def markdown_table() -> str:
@@ -40,6 +41,5 @@ def markdown_table() -> str:
     rows = [facts(name, loss) for name, loss in LOSSES.items()]
     lines = ["| loss | what it is | range | soft labels | source |", "|---|---|---|---|---|"]
     for r in rows:
-        soft = "its members'" if r.name == "MixedLoss" else "yes" if r.soft_labels else "no"
-        lines.append(f"| `{r.name}` | {r.summary} | {r.range or 'its members'} | {soft} | {r.source or '-'} |")
+        lines.append(f"| `{r.name}` | {r.summary} | {r.range} | {r.soft_labels} | {r.source or '-'} |")
     return "\n".join(lines)
