@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/evenseg demo
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
