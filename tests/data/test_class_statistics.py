@@ -95,7 +95,10 @@ def test_a_class_without_a_pixel_has_no_weight(rule):
         (split([0.7, 0.29, 0.01], [1, 1, 0.1]), "LovaszSoftmaxLoss", "Equibatch", "Equibatch lets every class"),
         (split([0.4, 0.3, 0.3]), "CrossEntropyLoss", None, "about even"),
         (split([0.9, 0.1], ignored=0.97), "CrossEntropyLoss", None, "Only 3.0 % of the pixels are labelled"),
-        (split([0.7, 0.3, 0.0]), "CrossEntropyLoss", None, "about even"),
+        (split([0.7, 0.3, 0.0]), "CrossEntropyLoss", None, "about even (the smallest, c1, has 30.0 %)"),
+        (split([0.7, 0.3, 0.0]), "CrossEntropyLoss", None, "No training mask holds c2: no loss"),
+        (split([1.0, 0.0]), "CrossEntropyLoss", None, "The training masks hold c0 only"),
+        (split([1.0, 0.0, 0.0, 0.0, 0.0]), "CrossEntropyLoss", None, "No training mask holds c1, c2, c3 and 1 more: no loss"),
     ],
 )
 @pytest.mark.parametrize("num_outputs", [1, 2])

@@ -19,6 +19,7 @@ from evenseg.data import (
     SynthiaSeqs,
     UnpairedFilesError,
 )
+from evenseg.data.class_statistics import split_statistics
 from evenseg.data.diagnosis import diagnose, scan, unpaired_files
 
 VOC = "VOCdevkit/VOC2012"
@@ -78,6 +79,25 @@ def errors(layout, **keywords):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_healthy_tree_has_no_error(tree, layout):
     assert errors(layout, **write(tree, layout)) == []
+
+
+# classes that the healthy labels mean; every mask has one block of 16 pixels of each
+HEALTHY_CLASSES = {
+    FolderDataset: (0, 1), ListDataset: (0, 1), CSVDataset: (0, 1), Cityscapes: (0, 18), PascalVOC: (0, 15, 20),
+    PascalVOCAug: (0, 15, 20), ADE20K: (0, 149), DeepGlobeRoad: (0, 1), MiniDeepGlobeRoadExtraction: (0, 1), CamVid: (0, 10),
+    SynthiaSeqs: (0, 8, 15), SynthiaRand: (0, 17),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_statistics_count_classes_not_stored_labels(tree, layout):
+    data = layout(**write(tree, layout))
+    found = split_statistics(scan(data, "train_dataset", thorough=False, objects=True))
+    assert {label: entry.pixels for label, entry in enumerate(found.classes) if entry.pixels} == dict.fromkeys(
+        HEALTHY_CLASSES[layout], 16 * len(PAIRS)
+    )
+    for label in HEALTHY_CLASSES[layout]:
+        assert found.areas[label].tolist() == [16] * len(PAIRS)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _EVEN = 10  # largest to smallest share, below which classes count as even
 _EVEN_FOREGROUND = 0.25
 _SPARSE = 0.5  # labelled part of the pixels, below which labels count as scribbles
 _RARE_IN_IMAGES = 0.5
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,8 @@ def suggest(train: SplitStatistics, num_outputs: int = 1) -> Suggestion:
             f"Only {_percent(1 - train.ignored_share)} of the pixels are labelled, as with scribbles: the shares of these strokes "
             "say little about the pictures, and cross-entropy is the loss that needs no shares."
         )
+    elif len(present) == 1:
+        reason = f"The training masks hold {largest.name} only, so there is nothing to weigh against it: cross-entropy alone."
     elif (binary and rarest.share >= _EVEN_FOREGROUND) or (not binary and ratio < _EVEN):
         reason = f"The classes are about even (the smallest, {rarest.name}, has {_percent(rarest.share)}): cross-entropy alone."
     elif binary:
@@ -221,6 +224,10 @@ def suggest(train: SplitStatistics, num_outputs: int = 1) -> Suggestion:
             f" {least.name} is in {_percent(least.image_share)} of the images only, so many batches lack it: "
             "Equibatch lets every class turn up regularly."
         )
+    absent = [c.name for c in train.classes if not c.pixels]
+    if absent:
+        more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
+        reason += f" No training mask holds {', '.join(absent[:_MOST_NAMES])}{more}: no loss can teach what is not there."
     coef = [1.0] + [0.4] * (num_outputs - 1)
     return Suggestion({"types": [loss], "coef": coef}, sampler, reason)
 
