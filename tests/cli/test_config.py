@@ -50,6 +50,9 @@ def test_check_names_phases_and_data_that_is_not_there(tiny, write_yaml):
     assert result.exit_code == 0, result.output
     assert "FolderDataset: its classes are not known before no/where exists" in result.stdout
     assert "1 CrossEntropyLoss; from step 2 1 LovaszSoftmaxLoss" in result.stdout
+    tiny["loss"]["phases"][0]["start"] = 0.4
+    tiny["iters"] = 10
+    assert "1 CrossEntropyLoss; from step 4 1 LovaszSoftmaxLoss" in run("check", write_yaml(tiny)).stdout
 
 
 @pytest.mark.parametrize("command", ["show", "check"])

@@ -168,7 +168,7 @@ def test_a_step_on_generated_data(file, tmp_path):
     target = torch.randint(0, count, (2, 16, 16), dtype=torch.uint8)
     target[:, 0] = 255
     for path in others:
-        loss = build_loss(sections[path], num_classes=count, ignore_index=255)
+        loss = build_loss(sections[path], num_classes=count, ignore_index=255, iters=config.iters)
         for start in getattr(loss, "starts", [None]):
             if start is not None:
                 loss.set_step(start)
@@ -176,6 +176,15 @@ def test_a_step_on_generated_data(file, tmp_path):
             assert torch.isfinite(gradient).all(), path
             assert gradient.abs().max() > 0, path
             assert gradient[:, :, 0].abs().max() == 0, path
+
+
+def test_phases_of_the_comparisons_move_with_the_number_of_steps():
+    file = CONFIGS / "camvid" / "compare_2core.yml"
+    for iters, step in ((900, 600), (90, 60), (10, 7)):
+        config = load_config(file, [f"iters={iters}"])
+        check_signatures(config)
+        sections = [section for section in loss_sections(config).values() if "phases" in section]
+        assert [build_loss(section, iters=iters).starts for section in sections] == [(0, step)]
 
 
 @pytest.mark.parametrize("name", SHARED)

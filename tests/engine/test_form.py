@@ -108,6 +108,7 @@ def test_own_parts_and_study_fit(schema, tiny_study):
         ("loss.types", [{"type": "CrossEntropyLoss", "label_smooth": 0.1}]),
         ("loss.types", [{"type": "MixedLoss", "losses": [{"type": "CrossEntropyLoss", "gamma": 1}], "coef": [1]}]),
         ("loss.phases", [{"start": 0, "types": [{"type": "DiceLoss"}]}]),
+        ("loss.phases", [{"start": 1.5, "types": [{"type": "DiceLoss"}]}]),
         ("precision", "fp8"),
     ],
 )

@@ -63,7 +63,13 @@ def test_the_step_and_the_memories_lie_in_the_state_dict():
         ({"start": 3}, "loss.phases", ["non-empty list"]),
         ([7], "loss.phases[0]", ["must be a mapping", "got 7"]),
         ([{"types": [CE]}], "loss.phases[0].start", ["step at which the phase begins", "got None"]),
-        ([{"start": 1.5, "types": [CE]}], "loss.phases[0].start", ["got 1.5"]),
+        ([{"start": 1.5, "types": [CE]}], "loss.phases[0].start", ["a fraction of iters lies between 0 and 1, got 1.5"]),
+        ([{"start": 600.0, "types": [CE]}], "loss.phases[0].start", ["got 600.0; write 600 for that step"]),
+        ([{"start": 1.0, "types": [CE]}], "loss.phases[0].start", ["got 1.0; write 1 for that step"]),
+        ([{"start": float("nan"), "types": [CE]}], "loss.phases[0].start", ["got nan"]),
+        ([{"start": "2/3", "types": [CE]}], "loss.phases[0].start", ["or a fraction of iters like 0.5, got '2/3'"]),
+        ([{"start": True, "types": [CE]}], "loss.phases[0].start", ["got True"]),
+        ([{"start": 0.5, "types": [CE]}], "loss.phases[0].start", ["0.5 is a fraction", "give iters= to build_loss"]),
         ([{"start": 0, "types": [CE]}], "loss.phases[0].start", ["after step 0, where training begins"]),
         ([{"start": 4, "types": [CE]}, {"start": 4, "types": [CE]}], "loss.phases[1].start", ["after step 4", "the phase before"]),
         ([{"start": 1, "type": [CE]}], "loss.phases[0].type", ["did you mean 'types'?"]),
@@ -78,6 +84,32 @@ def test_what_is_wrong_is_named_with_its_key_path(phases, key_path, parts):
     assert caught.value.key_path == key_path
     for part in parts:
         assert part in str(caught.value)
+
+
+def in_phases(*starts):
+    return {"types": [CE], "coef": [1], "phases": [{"start": start, "types": [LOVASZ]} for start in starts]}
+
+
+@pytest.mark.parametrize(
+    ("start", "iters", "step"),
+    [(0.6667, 900, 600), (0.6667, 90, 60), (0.6667, 10, 7), (0.5, 2, 1), (0.01, 10, 1), (0.99, 10, 9), (600, 900, 600)],
+)
+def test_a_fraction_of_the_steps(start, iters, step):
+    assert build_loss(in_phases(start), iters=iters).starts == (0, step)
+
+
+@pytest.mark.parametrize(
+    ("starts", "iters", "message"),
+    [
+        ([0.5, 0.51], 10, "loss.phases[1].start: must come after step 5, where the phase before it begins; got 0.51, which is step 5"),
+        ([0.5], 1, "loss.phases[0].start: is 0.5, which is step 1 of 1, but the run ends after 1 steps (iters)"),
+        ([600], 90, "loss.phases[0].start: is 600, but the run ends after 90 steps (iters); a fraction like 0.5 moves with iters"),
+    ],
+)
+def test_phases_that_do_not_fit_the_run(starts, iters, message):
+    with pytest.raises(LossConfigError) as caught:
+        build_loss(in_phases(*starts), iters=iters)
+    assert str(caught.value).startswith(message)
 
 
 def test_starts_and_steps_are_checked():

@@ -71,18 +71,21 @@ def _report(settings: Config, fit: Fit) -> list[str]:
         parameters = sum(parameter.numel() for parameter in fit.model.parameters())
         outputs = int(fit.model.num_outputs)  # type: ignore[arg-type]
         facts["model"] += f"{parameters / 1e6:.2f} million parameters, {outputs} output{'' if outputs == 1 else 's'}"
-    facts |= {path.removeprefix("losses."): _loss(section) for path, section in loss_sections(settings).items()}
+    facts |= {path.removeprefix("losses."): _loss(section, settings.iters) for path, section in loss_sections(settings).items()}
     facts["training"] = f"{settings.iters} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}, "
     facts["training"] += f"{settings.optimizer.type}, {settings.lr_scheduler.type}, seed {settings.seed}"
     width = max(map(len, facts))
     return [f"{settings.source}: fits together", *[f"  {name:<{width}}  {fact}" for name, fact in facts.items()]]
 
 
-def _loss(section: Mapping[str, Any]) -> str:
+def _loss(section: Mapping[str, Any], iters: int) -> str:
     """Returns a loss section in a line: coefficients and types of every output, phases after each other."""
+    from evenseg.losses.phases import first_step
+
     text = " + ".join(_outputs(section))
     for phase in section.get("phases") or ():
-        text += f"; from step {phase['start']} {' + '.join(_outputs({'coef': section.get('coef', [1])} | dict(phase)))}"
+        outputs = " + ".join(_outputs({"coef": section.get("coef", [1])} | dict(phase)))
+        text += f"; from step {first_step(phase['start'], iters)} {outputs}"
     return text
 
 

@@ -118,7 +118,7 @@ def build_loss(
     """Builds a loss section; without classes only names and keywords are checked."""
     import evenseg
 
-    known: dict[str, Any] = {"sync": sync}
+    known: dict[str, Any] = {"sync": sync, "iters": config.iters}
     if classes is not None:
         known |= {"num_classes": classes.num_classes, "ignore_index": classes.ignore_index}
     with naming_the_file(config), as_config_error(key_path):

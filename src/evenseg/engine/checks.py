@@ -157,16 +157,11 @@ def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_ou
 
 
 def _check_counts(config: Config, section: Mapping[str, Any], key_path: str, num_outputs: int) -> None:
-    """Holds every phase of a loss section against the number of outputs and the length of the run."""
+    """Holds every phase of a loss section against the number of outputs."""
     _check_outputs(section, key_path, config.model.type, num_outputs)
     for index, phase in enumerate(section.get("phases") or ()):
         path = join_path(key_path, "phases", index)
         _check_outputs(phase, path, config.model.type, num_outputs)
-        if phase["start"] >= config.iters:
-            raise ConfigError(
-                f"is {phase['start']}, but the run ends after {config.iters} steps (iters)",
-                key_path=join_path(path, "start"),
-            )
 
 
 def check_same_classes(given: Classes, train: Classes, key_path: str) -> None:

@@ -59,9 +59,12 @@ def _loss_section() -> Schema:
         terms.append(schema)
     term = {"$ref": "#/$defs/loss_term"}
     outputs: Schema = {"types": {"type": "array", "minItems": 1, "items": term}, "coef": _NUMBERS}
+    step: Schema = {"type": "integer", "minimum": 1, "description": "step at which the phase begins, counted from 0"}
+    share: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": "or that part of iters"}
+    start: Schema = {"anyOf": [step, share]}
     phase = {
         "type": "object",
-        "properties": {"start": {"type": "integer", "minimum": 1}} | outputs,
+        "properties": {"start": start} | outputs,
         "required": ["start", "types"],
         "additionalProperties": False,
     }

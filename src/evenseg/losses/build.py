@@ -15,7 +15,7 @@ from evenseg.losses.base import StatisticLoss, keywords
 from evenseg.losses.mixed import MixedLoss, unique_names
 from evenseg.losses.options import nearest, number
 from evenseg.losses.own import OwnLoss, loss_name, own_keywords
-from evenseg.losses.phases import PhasedLoss
+from evenseg.losses.phases import PhasedLoss, first_step
 
 
 class LossConfigError(ValueError):
@@ -208,6 +208,7 @@ def build_loss(
     num_classes: int | None = None,
     ignore_index: int | None = None,
     sync: bool | None = None,
+    iters: int | None = None,
     path: str = "loss",
 ) -> nn.Module:
     """The module of a `loss:` section, called as `loss(outputs, target)` with one tensor or a list or mapping of them.
@@ -216,10 +217,11 @@ def build_loss(
         section: {"types": [loss, ...], "coef": [number, ...]}: one entry of each per model output, main output first; a
             single type serves all outputs. A bare {"type": ...} stands for one output with coef 1. With
             "phases": [{"start": step, "types": [...], "coef": [...]}, ...] other losses take over at the given steps,
-            counted from 0; a phase without coef keeps the one before it.
+            counted from 0, or fractions of `iters`; a phase without coef keeps the one before it.
         num_classes: classes of the data set, against which weights and class lists are checked.
         ignore_index: label that is ignored, for every loss that does not set its own.
         sync: whether the losses are those of the global batch under torch.distributed, for every loss that does not say.
+        iters: steps of the training: what a phase's start as a fraction is a fraction of, and where no phase may begin.
         path: where the section stands in its file, for errors.
 
     Returns:
@@ -249,7 +251,7 @@ def build_loss(
     if section.get("phases") is None:
         return first
     losses, starts = [first], [0]
-    for start, phase, where in _phases(section, path):
+    for start, phase, where in _phases(section, path, iters):
         losses.append(_outputs_loss(phase, where, **known))
         starts.append(start)
     return PhasedLoss(losses, starts)
@@ -268,7 +270,7 @@ def _outputs_loss(section: Mapping[str, Any], path: str, **known: Any) -> Output
     return OutputsLoss(losses, coef)
 
 
-def _phases(section: Mapping[str, Any], path: str) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+def _phases(section: Mapping[str, Any], path: str, iters: int | None) -> Iterator[tuple[int, Mapping[str, Any], str]]:
     """(start, section with types and coef, key path) of every later phase. A phase without coef keeps the one before it."""
     phases = section["phases"]
     if not isinstance(phases, Sequence) or isinstance(phases, str) or not phases:
@@ -279,12 +281,18 @@ def _phases(section: Mapping[str, Any], path: str) -> Iterator[tuple[int, Mappin
         if not isinstance(phase, Mapping):
             raise LossConfigError(where, f"must be a mapping with 'start', 'types' and 'coef', got {phase!r}")
         _only_keys(phase, ("start", "types", "coef"), where)
-        start = phase.get("start")
-        if isinstance(start, bool) or not isinstance(start, int):
-            raise LossConfigError(f"{where}.start", f"must be the step at which the phase begins, got {start!r}")
+        given = phase.get("start")
+        try:
+            start = first_step(given, iters)
+        except ValueError as error:
+            raise LossConfigError(f"{where}.start", str(error)) from None
+        shown = f"{given}" if start == given else f"{given}, which is step {start} of {iters}"
         if start <= before:
             what = "the phase before it begins" if i else "training begins"
-            raise LossConfigError(f"{where}.start", f"must come after step {before}, where {what}; got {start}")
+            raise LossConfigError(f"{where}.start", f"must come after step {before}, where {what}; got {shown}")
+        if iters is not None and start >= iters:
+            moves = "; a fraction like 0.5 moves with iters" if start == given else ""
+            raise LossConfigError(f"{where}.start", f"is {shown}, but the run ends after {iters} steps (iters){moves}")
         before, coef = start, phase.get("coef", coef)
         yield start, {"types": phase.get("types"), "coef": coef}, where
 

@@ -11,6 +11,29 @@ import torch
 from torch import Tensor, nn
 
 
+def first_step(start: Any, iters: int | None) -> int:
+    """The step at which a phase begins, counted from 0.
+
+    Args:
+        start: a step, or a fraction of `iters` between 0 and 1. A fraction gives the nearest step, at least 1 and at most
+            iters - 1: 0.6667 of 900 steps is step 600, of 90 steps step 60.
+        iters: steps of the training, where known.
+
+    Raises:
+        ValueError: neither of the two, or a fraction of an unknown number of steps.
+    """
+    if isinstance(start, bool) or not isinstance(start, (int, float)):
+        raise ValueError(f"must be the step at which the phase begins, or a fraction of iters like 0.5, got {start!r}")
+    if isinstance(start, int):
+        return start
+    if not 0 < start < 1:
+        whole = f"; write {start:.0f} for that step" if start.is_integer() and start > 0 else ""
+        raise ValueError(f"a step is a whole number, a fraction of iters lies between 0 and 1, got {start!r}{whole}")
+    if iters is None:
+        raise ValueError(f"{start!r} is a fraction of the steps of the training; give iters= to build_loss, or a whole number")
+    return max(1, min(round(start * iters), iters - 1))
+
+
 class PhasedLoss(nn.Module):
     """The loss of the phase in which the current step lies: what `build_loss` returns for a section with `phases`.
 
