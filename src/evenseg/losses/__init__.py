@@ -13,6 +13,7 @@ from evenseg.losses.generalized_dice import GeneralizedDiceLoss
 from evenseg.losses.jaccard import JaccardLoss
 from evenseg.losses.lovasz_hinge import LovaszHingeLoss
 from evenseg.losses.lovasz_softmax import LovaszSoftmaxLoss
+from evenseg.losses.maps import MapLoss
 from evenseg.losses.mcc import MCCLoss
 from evenseg.losses.mixed import MixedLoss
 from evenseg.losses.ohem import BootstrappedCrossEntropyLoss, OhemCrossEntropyLoss
@@ -56,6 +57,7 @@ __all__ = [
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
     "MCCLoss",
+    "MapLoss",
     "MixedLoss",
     "OhemCrossEntropyLoss",
     "OutputsLoss",

@@ -24,7 +24,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def keywords(loss: type[nn.Module]) -> set[str]:
     """Every keyword that a loss class takes, those of its bases included."""
-    names = set(CommonOptions.__annotations__) if issubclass(loss, StatisticLoss) else set()
+    names = set(getattr(loss, "common_options", ()))
     for cls in loss.__mro__:
         if "__init__" in cls.__dict__ and issubclass(cls, nn.Module) and cls is not nn.Module:
             parameters = inspect.signature(cls.__init__).parameters.values()
@@ -35,7 +35,7 @@ def keywords(loss: type[nn.Module]) -> set[str]:
 def refuse_unknown(loss: type[nn.Module], options: Mapping[str, object]) -> None:
     """ValueError with the nearest valid name if one of the options is not a common keyword."""
     for key in options:
-        if key not in CommonOptions.__annotations__:
+        if key not in getattr(loss, "common_options", ()):
             raise ValueError(f"{loss.__name__} has no keyword {key!r}; {nearest(key, keywords(loss))}")
 
 
@@ -91,6 +91,7 @@ class StatisticLoss(nn.Module):
 
     requires: ClassVar[tuple[str, ...]] = ()
     fixed: ClassVar[tuple[str, ...]] = ()  # keywords of a base class that this one sets itself
+    common_options: ClassVar[frozenset[str]] = frozenset(CommonOptions.__annotations__)
     soft_labels: ClassVar[bool] = False
     default_mode: ClassVar[str] = "multiclass"
     default_classes: ClassVar[str] = "present"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from evenseg._dotted import import_dotted
 from evenseg.losses.base import StatisticLoss, keywords
+from evenseg.losses.maps import MapLoss, context_for
 from evenseg.losses.mixed import MixedLoss, unique_names
 from evenseg.losses.options import nearest, number
 from evenseg.losses.own import OwnLoss, loss_name, own_keywords
@@ -79,7 +79,7 @@ def build_single_loss(
     except (ValueError, TypeError) as error:
         culprit = next((k for k in options if re.match(rf"{re.escape(k)}\b", str(error))), None)
         raise LossConfigError(f"{path}.{culprit}" if culprit else path, str(error)) from error
-    if num_classes is not None and isinstance(loss, StatisticLoss):
+    if num_classes is not None and isinstance(loss, (StatisticLoss, MapLoss)):
         _check_against_classes(loss, num_classes, path)
     return OwnLoss(loss) if foreign else loss
 
@@ -93,7 +93,7 @@ def _look_up(name: Any, path: str) -> tuple[type[nn.Module], set[str] | None, bo
             cls = import_dotted(name, nn.Module)
         except ValueError as error:
             raise LossConfigError(f"{path}.type", str(error)) from error
-        if not issubclass(cls, (StatisticLoss, MixedLoss)):
+        if not issubclass(cls, (StatisticLoss, MapLoss, MixedLoss)):
             return cls, own_keywords(cls), True
     elif not isinstance(name, str) or name not in LOSSES:
         raise LossConfigError(f"{path}.type", f"unknown loss {name!r}; {nearest(str(name), LOSSES)}")
@@ -102,7 +102,7 @@ def _look_up(name: Any, path: str) -> tuple[type[nn.Module], set[str] | None, bo
     return cls, {"losses", "coef"} if cls is MixedLoss else keywords(cls), False
 
 
-def _check_against_classes(loss: StatisticLoss, num_classes: int, path: str) -> None:
+def _check_against_classes(loss: StatisticLoss | MapLoss, num_classes: int, path: str) -> None:
     if loss.weight is not None:
         expected = loss.weight_length(1 if loss.mode == "binary" else num_classes)
         if loss.weight.numel() != expected:
@@ -113,8 +113,9 @@ def _check_against_classes(loss: StatisticLoss, num_classes: int, path: str) -> 
         allowed = (channels,) if name == "frequencies" else (1, channels)
         if isinstance(values, Tensor) and values.numel() not in allowed:
             raise LossConfigError(f"{path}.{name}", f"has {values.numel()} entries, {channels} are needed for {num_classes} classes")
-    if not isinstance(loss.classes, str) and max(loss.classes) >= (1 if loss.mode == "binary" else num_classes):
-        raise LossConfigError(f"{path}.classes", f"{list(loss.classes)} does not fit {num_classes} classes")
+    classes = getattr(loss, "classes", "all")
+    if not isinstance(classes, str) and max(classes) >= channels:
+        raise LossConfigError(f"{path}.classes", f"{list(classes)} does not fit {num_classes} classes")
     if loss.mode == "binary" and num_classes != 2:
         raise LossConfigError(f"{path}.mode", f"'binary' needs 2 classes, the data set has {num_classes}; use 'multiclass'")
 
@@ -145,9 +146,6 @@ class OutputsLoss(nn.Module):
         self.coef = list(coef)
         self.terms: dict[str, Tensor] = {}
         self.requires = tuple(dict.fromkeys(name for loss in losses for name in getattr(loss, "requires", ())))
-        self._accepts_context = [
-            any(p.kind is p.VAR_KEYWORD for p in inspect.signature(loss.forward).parameters.values()) for loss in losses
-        ]
 
     def forward(
         self,
@@ -165,8 +163,7 @@ class OutputsLoss(nn.Module):
         self.terms = {}
         total: Tensor | None = None
         for h, (head, loss, c) in enumerate(zip(heads, self.losses, self.coef)):
-            extra = {k: v for k, v in context.items() if self._accepts_context[h] or k in getattr(loss, "requires", ())}
-            value = loss(resize_to(head, target), target, pixel_weight, **extra)
+            value = loss(resize_to(head, target), target, pixel_weight, **context_for(loss, context))
             inner = getattr(loss, "terms", None) or {loss_name(loss): value.detach()}
             prefix = f"output{h}." if len(heads) > 1 else ""
             self.terms |= {prefix + k: v for k, v in inner.items()}
@@ -264,9 +261,7 @@ def _outputs_loss(section: Mapping[str, Any], path: str, **known: Any) -> Output
         raise LossConfigError(f"{path}.types", f"must be a non-empty list of losses, one per model output, got {types!r}")
     coef = _coefficients(section.get("coef"), None if len(types) == 1 else len(types), f"{path}.coef", "entries of types")
     entries = list(types) * len(coef) if len(types) == 1 else list(types)
-    losses = [
-        build_single_loss(entry, path=f"{path}.types[{0 if len(types) == 1 else i}]", **known) for i, entry in enumerate(entries)
-    ]
+    losses = [build_single_loss(entry, path=f"{path}.types[{0 if len(types) == 1 else i}]", **known) for i, entry in enumerate(entries)]
     return OutputsLoss(losses, coef)
 
 

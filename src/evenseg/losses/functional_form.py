@@ -20,14 +20,16 @@ def functional(module: type[nn.Module]) -> Callable[..., Tensor]:
     own = [p for p in parameters if p.name != "self"]
 
     def loss(logits: Tensor, target: Tensor, *, pixel_weight: Tensor | None = None, **options: Any) -> Tensor:
-        return module(**options)(logits, target, pixel_weight)
+        context = {name: options.pop(name) for name in getattr(module, "requires", ()) if name in options}
+        return module(**options)(logits, target, pixel_weight, **context)
 
     loss.__name__ = loss.__qualname__ = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", module.__name__).lower()
     loss.__module__ = module.__module__
     own_words = (module.__doc__ or "").strip()
     loss.__doc__ = f"{own_words}\n\n    As a function: the module {module.__name__} built with the keywords and called once."
     call = inspect.signature(loss).parameters
+    context = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Tensor) for name in getattr(module, "requires", ())]
     loss.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [call["logits"], call["target"], call["pixel_weight"], *own], return_annotation=Tensor
+        [call["logits"], call["target"], *context, call["pixel_weight"], *own], return_annotation=Tensor
     )
     return loss

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evenseg.losses.base import StatisticLoss, channels, result_dtype
+from evenseg.losses.maps import MapLoss, context_for
 from evenseg.losses.options import number
 from evenseg.losses.own import loss_name
 from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, segment_statistics
@@ -162,9 +163,9 @@ class MixedLoss(nn.Module):
                 values[i] = loss.evaluate(two_classes(view) if loss.mode != p.mode else view)  # type: ignore[operator, union-attr]
         for i, loss in enumerate(self.losses):
             if i not in values:
-                extra = {name: context[name] for name in getattr(loss, "requires", ())}
+                extra = context_for(loss, context)
                 # losses from elsewhere need not know pixel weights
-                weights = () if pixel_weight is None and not isinstance(loss, (StatisticLoss, MixedLoss)) else (pixel_weight,)
+                weights = () if pixel_weight is None and not isinstance(loss, (StatisticLoss, MapLoss, MixedLoss)) else (pixel_weight,)
                 values[i] = loss(logits, target, *weights, **extra)
                 if values[i].dim():
                     raise ValueError(f"{self.names[i]} in a mix must give a scalar; its reduction is {getattr(loss, 'reduction', None)!r}")

@@ -16,6 +16,7 @@ from evenseg.statistics.labels import (
     describe_bad_labels,
     flatten_logits,
     flatten_target,
+    flatten_weight,
     soft_targets,
 )
 from evenseg.statistics.sync import sum_over_ranks
@@ -79,7 +80,7 @@ def segment_statistics(
     if activation == "softmax" and logits_NCP.shape[1] == 1:
         raise ValueError("a softmax over one channel is constant; use mode='binary' for a single logit")
     flat = flatten_target(target, logits, activation)
-    weight_NP = _flatten_weight(pixel_weight, logits)
+    weight_NP = flatten_weight(pixel_weight, logits)
     num_bins = histogram_size(check_bins(num_bins), activation)
     name, _ = choose_engine(logits_NCP, flat, engine)
     if logits_NCP.dtype in (torch.float16, torch.bfloat16):
@@ -122,21 +123,6 @@ def _with_pixel_maps(stats: SegmentStatistics, labels: Tensor, weight_NP: Tensor
     if weight_NP is not None:
         weight = weight * (weight_NP if nll.dim() == 2 else weight_NP[:, None]).to(nll.dtype)
     return dataclasses.replace(stats, pixel_labels=labels, pixel_weight=weight)
-
-
-def _flatten_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
-    if weight is None:
-        return None
-    shape = (logits.shape[0], *logits.shape[2:])
-    if not isinstance(weight, Tensor) or tuple(weight.shape) not in (shape, (shape[0], 1, *shape[1:])):
-        got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-        raise ValueError(f"pixel_weight must have the shape of the labels, {shape}, got {got}")
-    if weight.requires_grad:
-        raise ValueError("pixel_weight must not require a gradient; detach it")
-    flat = weight.reshape(shape[0], -1).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-    if not torch.compiler.is_compiling() and not bool((flat >= 0).all() & flat.isfinite().all()):
-        raise ValueError("pixel_weight must be finite and not negative")
-    return flat
 
 
 def choose_engine(logits: Tensor, target: Tensor, engine: str = "auto") -> tuple[str, str]:

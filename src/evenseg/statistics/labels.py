@@ -61,6 +61,22 @@ def flatten_target(target: Tensor, logits: Tensor, activation: str) -> Tensor:
     return flat if flat.dim() == 3 else flat[:, None]
 
 
+def flatten_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Pixel weights (N, *spatial) -> (N, P), or a ValueError."""
+    if weight is None:
+        return None
+    shape = (logits.shape[0], *logits.shape[2:])
+    if not isinstance(weight, Tensor) or tuple(weight.shape) not in (shape, (shape[0], 1, *shape[1:])):
+        got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"pixel_weight must have the shape of the labels, {shape}, got {got}")
+    if weight.requires_grad:
+        raise ValueError("pixel_weight must not require a gradient; detach it")
+    flat = weight.reshape(shape[0], -1).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    if not torch.compiler.is_compiling() and not bool((flat >= 0).all() & flat.isfinite().all()):
+        raise ValueError("pixel_weight must be finite and not negative")
+    return flat
+
+
 def soft_targets(target_NCP: Tensor, ignore_index: int) -> Tensor:
     """Probabilities with NaN at ignored pixels (those where every channel equals ignore_index)."""
     ignored = (target_NCP == ignore_index).all(1, keepdim=True) | target_NCP.isnan().any(1, keepdim=True)
