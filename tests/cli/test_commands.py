@@ -118,6 +118,51 @@ def test_missing_files(tmp_path):
     assert "is no run folder" in fails("evaluate", tmp_path)
 
 
+def test_wrong_paths_are_found_before_anything_heavy_is_imported(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "checkpoints/best.safetensors"):
+        (run / name).touch()
+    (tmp_path / "study" / "runs" / "CE" / "seed-0").mkdir(parents=True)
+    for name in ("study.json", "runs/CE/seed-0/config.yaml"):
+        (tmp_path / "study" / name).touch()
+    cases = [
+        ["train", "absent.yml"],
+        ["compare", "absent.yml"],
+        ["train", "--resume", "absent"],
+        ["evaluate", "absent"],
+        ["evaluate", "study"],
+        ["evaluate", "run", "--split", "tset"],
+        ["export", "absent"],
+        ["predict", "absent", "a.png"],
+        ["predict", "run", "a.png"],
+    ]
+    code = (
+        "import json, sys\n"
+        "from typer.testing import CliRunner\n"
+        "from evenseg.cli import app\n"
+        "for case in json.loads(sys.argv[1]):\n"
+        "    print(CliRunner().invoke(app, case).stderr.strip())\n"
+        "print({'torch', 'lightning', 'optuna'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(cases)], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    absent = f"error: the run folder absent does not exist (looked in {tmp_path})"
+    assert done.stdout.splitlines() == [
+        "error: absent.yml: no such file",
+        "error: absent.yml: no such file",
+        absent,
+        absent,
+        "error: study is the folder of a study; name one of its 1 runs, such as study/runs/CE/seed-0",
+        "error: unknown --split 'tset'; allowed: train, val, test; did you mean 'test'?",
+        absent,
+        absent,
+        "error: a.png does not exist",
+        "set()",
+    ]
+
+
 def test_a_finished_run_is_not_overwritten(tiny, write_yaml, tmp_path):
     tiny["iters"] = 1
     arguments = ("train", write_yaml(tiny), "--output", tmp_path / "run")

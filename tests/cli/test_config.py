@@ -68,3 +68,41 @@ def test_schema_is_printed_as_json():
     result = run("schema")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["title"] == "evenseg configuration"
+
+
+def test_all_mistakes_are_listed(tiny_study, write_yaml, tmp_path):
+    """Of the fixed form, of every part, and of what does not fit, one line each."""
+    tiny_study |= {"itres": 4, "eval_interval": -1, "evaluation": {"flp": True, "window": [0, 3]}}
+    tiny_study["optimizer"] |= {"momentm": 0.9, "lr": "fast"}
+    tiny_study["model"]["widht"] = 3
+    tiny_study["train_dataset"]["transforms"][0] = {"type": "RandomFlop"}
+    tiny_study["losses"]["CE"]["types"][0] |= {"wieght": [1, 2], "gama": 1}
+    tiny_study["losses"]["CE+LovaszHinge"]["types"][0]["coef"] = [1]
+    tiny_study["losses"]["CE+LovaszHinge"]["types"][0]["losses"][1]["type"] = "LovaszHing"
+    file = write_yaml(tiny_study)
+    expected = {
+        "itres", "eval_interval", "evaluation.flp", "evaluation.window[0]", "optimizer.momentm", "optimizer.lr", "model.widht",
+        "train_dataset.transforms[0].type", "losses.CE.types[0].wieght", "losses.CE.types[0].gama",
+        "losses.CE+LovaszHinge.types[0].coef", "losses.CE+LovaszHinge.types[0].losses[1].type",
+    }  # fmt: skip
+    result = run("check", file)
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert all(line.startswith(f"error: {file}: ") for line in lines)
+    assert {line.split(": ")[2] for line in lines} == expected
+    assert len(lines) == len(expected)
+    for command, loss in (("train", ["--loss", "CE"]), ("compare", [])):
+        again = CliRunner().invoke(app, [command, str(file), *loss, "--output", str(tmp_path / "out")])
+        assert (again.exit_code, again.stderr) == (2, result.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_does_not_fit_is_listed_beside_what_is_misspelt(tiny, write_yaml):
+    tiny["optimizer"]["momentm"] = 0.9
+    tiny["loss"]["types"][0]["weight"] = [1, 2, 3]
+    tiny["train_dataset"]["transforms"].insert(0, {"type": "RandomCrop", "size": [1, 1]})
+    tiny["evaluation"] = {"window": [1, 1]}
+    lines = run("check", write_yaml(tiny), "--set", "itres=3", "--set", "optimiser.lr=1").stderr.splitlines()
+    assert [line.split(": ")[2] for line in lines] == [
+        "itres", "optimiser", "optimizer.momentm", "loss.types[0].weight", "evaluation.window", "train_dataset.transforms[0].size",
+    ]  # fmt: skip

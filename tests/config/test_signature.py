@@ -55,3 +55,12 @@ def test_look_up_names_the_nearest_type():
 def test_nothing_near_gives_the_list_alone():
     assert nearest_name("zzz", ["ENet", "SMP"]) is None
     assert unknown_name("model", "zzz", ["ENet", "SMP"]) == "unknown model 'zzz'; allowed: ENet, SMP"
+
+
+def test_a_long_list_begins_with_the_nearest_names_and_ends_with_their_number():
+    names = [*(f"option_{letter}" for letter in "abcdefghij"), "learning_rate", "rate"]
+    message = unknown_name("key", "learning_rat", names)
+    assert message.startswith("unknown key 'learning_rat'; allowed: learning_rate, rate, option_")
+    assert message.endswith(", ... (12 in all); did you mean 'learning_rate'?")
+    assert message.count(",") == 8
+    assert unknown_name("key", "zzz", names).endswith("... (12 in all)")

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evenseg._paths import find_images
 from evenseg.config import make_config
 from evenseg.data import Classes, SyntheticRoads
 from evenseg.engine import predict, train
 from evenseg.engine.loaded_run import load_run
 from evenseg.engine.png import PngWriter
-from evenseg.engine.predict import automatic_window, blend, find_images
+from evenseg.engine.predict import automatic_window, blend
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from evenseg.cli.errors import one_line_errors
-from evenseg.cli.options import ConfigFile, Debug, Output, Overrides, Overwrite, output_folder
+from evenseg.cli.options import ConfigFile, Debug, Output, Overrides, Overwrite, output_folder, read_config
 
 
 def read_grid(assignments: list[str]) -> dict[str, list[Any]]:
@@ -62,9 +62,7 @@ def compare(
     processes share the work. Exit code 1 says that a run failed.
     """
     with one_line_errors(debug):
-        from evenseg.config import load_config
-
-        settings = load_config(config, overrides or [])
+        settings = read_config(config, overrides or [])
         for split in evaluate or ():
             if split not in ("val", "test", "none"):
                 raise ValueError(f"--evaluate takes val, test or none, got {split!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evenseg.cli.errors import one_line_errors
-from evenseg.cli.options import ConfigFile, Debug, Overrides
+from evenseg.cli.options import ConfigFile, Debug, Overrides, read_config
 
 if TYPE_CHECKING:
     from evenseg.config import Config
@@ -30,9 +30,7 @@ def show(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) ->
 def check(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -> None:
     """Check everything that can be told without reading data: names, values, classes, outputs, crop, ignored labels."""
     with one_line_errors(debug):
-        from evenseg.config import load_config
-
-        settings = load_config(file, overrides or [])
+        settings = read_config(file, overrides or [])
         from evenseg.engine import cross_check
 
         for line in _report(settings, cross_check(settings)):

@@ -11,7 +11,7 @@ import typer
 @contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
     """Turns ValueError (ConfigError among them) and what the system refuses (no such file, a full disk) into `error: ...`, exit
-    code 2.
+    code 2; an error that stands for several gets a line for each.
 
     Args:
         debug: let the traceback through instead.
@@ -21,7 +21,8 @@ def one_line_errors(debug: bool) -> Iterator[None]:
     except (ValueError, OSError) as error:
         if debug or isinstance(error, BrokenPipeError):  # a reader that has seen enough is no mistake
             raise
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        for one in getattr(error, "errors", (error,)):
+            typer.echo(f"error: {' '.join(str(one).split())}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         typer.echo("interrupted", err=True)

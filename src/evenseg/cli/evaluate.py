@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 
+from evenseg._names import unknown_name
+from evenseg._paths import check_run_folder
 from evenseg.cli.errors import one_line_errors
 from evenseg.cli.inference import BlendOption, Flip, RunArgument, Scales, Stride, Window, as_overrides
 from evenseg.cli.options import Debug, Overrides
 
-
-class Split(str, Enum):
-    val = "val"
-    test = "test"
-    train = "train"
+Split = Literal["train", "val", "test"]
 
 
 def evaluate(
     run: Annotated[Path, RunArgument],
-    split: Annotated[Split, typer.Option(help="Which data set of the run's configuration.")] = Split.val,
+    split: Annotated[str, typer.Option(help="Which data set of the run's configuration: train, val or test.")] = "val",
     data: Annotated[
         str | None,
         typer.Option(
@@ -42,17 +39,20 @@ def evaluate(
     from the run's `evaluation` section unless given here.
     """
     with one_line_errors(debug):
+        check_run_folder(run, weights=True)
+        if split not in get_args(Split):
+            raise ValueError(unknown_name("--split", split, get_args(Split)))
         from evenseg import engine
 
-        changes = [] if data is None else [f"{split.value}_dataset.root={data}"]
+        changes = [] if data is None else [f"{split}_dataset.root={data}"]
         changes += as_overrides(window, stride, blend, scales, flip)
-        row = engine.evaluate(run, split.value, [*(overrides or []), *changes])
+        row = engine.evaluate(run, cast(Split, split), [*(overrides or []), *changes])
         from evenseg.engine.placement import is_first_process
 
         if not is_first_process():
             return
         _print_table(row)
-        typer.echo(str(run / "evaluation" / f"{split.value}.html"))
+        typer.echo(str(run / "evaluation" / f"{split}.html"))
 
 
 def _print_table(row: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evenseg._paths import check_run_folder
 from evenseg.cli.errors import one_line_errors
 from evenseg.cli.inference import RunArgument
 from evenseg.cli.options import Debug, Overrides
@@ -29,6 +30,7 @@ def export(
 ) -> None:
     """Export the best weights of a run for any image size, checked against PyTorch; the file is printed last."""
     with one_line_errors(debug):
+        check_run_folder(run, weights=True)
         from evenseg import engine
 
         file, difference = engine.export(run, format.value, output, overrides=overrides or [])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from evenseg.config import Config
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the experiment.")]
 Overrides = Annotated[
@@ -17,6 +21,27 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to w
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Train finished runs again.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to a JSON file.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def read_config(file: Path, overrides: Sequence[str]) -> Config:
+    """Reads a configuration for a command that goes on to check it in full.
+
+    Where the fixed form is wrong already, the rest is checked all the same, so that one ConfigError names everything.
+    """
+    from evenseg.config import Collector, ConfigError, load_config
+
+    try:
+        return load_config(file, overrides)
+    except ConfigError as error:
+        if error.rest is None:
+            raise
+        from evenseg.engine import cross_check
+
+        found = Collector(ConfigError)
+        found.add(error)
+        with found:
+            cross_check(error.rest)
+        raise ConfigError.together(found.errors) from error
 
 
 def output_folder(given: Path | None, configured: str | None, config_file: Path) -> Path:

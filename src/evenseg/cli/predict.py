@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evenseg._paths import check_run_folder, find_images
 from evenseg.cli.errors import one_line_errors
 from evenseg.cli.inference import BlendOption, Flip, RunArgument, Scales, Stride, Window, as_overrides
 from evenseg.cli.options import Debug, Overrides
@@ -45,6 +46,8 @@ def predict(
     Exit code 1: some images could not be read and were skipped; each is named.
     """
     with one_line_errors(debug):
+        check_run_folder(run, weights=True)
+        find_images(images)
         from rich.console import Console
         from rich.progress import track
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from evenseg._paths import check_run_folder
 from evenseg.cli.errors import one_line_errors
-from evenseg.cli.options import Debug, Output, Overrides, Overwrite, output_folder
+from evenseg.cli.options import Debug, Output, Overrides, Overwrite, output_folder, read_config
 
 
 def train(
@@ -28,6 +29,7 @@ def train(
         if resume is not None:
             if config is not None or output is not None or loss is not None or seed is not None or overwrite:
                 raise ValueError(f"--resume {resume} goes on with the run's own configuration; of the rest it takes only --set")
+            check_run_folder(resume)
             from evenseg import engine
 
             _print_folder(engine.resume(resume, overrides or []))
@@ -40,10 +42,10 @@ def train(
 def _start(
     config: Path, loss: str | None, seed: int | None, overrides: list[str], output: Path | None, overwrite: bool
 ) -> None:
-    from evenseg.config import ConfigError, load_config
+    from evenseg.config import ConfigError
 
     seeds = [] if seed is None else [f"seed={seed}"]
-    settings = load_config(config, [*overrides, *seeds])
+    settings = read_config(config, [*overrides, *seeds])
     folder = output_folder(output, settings.output, config)
     if settings.losses is not None:
         if loss is None:

@@ -1,12 +1,13 @@
 """Configurations: YAML read safely into frozen models; a wrong key is answered with the nearest right one. No torch."""
 
-from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
+from evenseg.config.errors import Collector, ConfigError, is_below, join_path, listed, nearest_name, unknown_name
 from evenseg.config.json_schema import file_schema, key_table, keyword_schema
 from evenseg.config.load import dump_config, load_config, make_config, override_config
 from evenseg.config.schema import Config, DatasetSection, EvaluationSection, Section, StudySection
 from evenseg.config.signature import check_keywords, construct, keyword_model, look_up
 
 __all__ = [
+    "Collector",
     "Config",
     "ConfigError",
     "DatasetSection",
@@ -17,10 +18,12 @@ __all__ = [
     "construct",
     "dump_config",
     "file_schema",
+    "is_below",
     "join_path",
     "key_table",
     "keyword_model",
     "keyword_schema",
+    "listed",
     "load_config",
     "look_up",
     "make_config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from evenseg import __version__
-from evenseg.config.errors import ConfigError, join_path, nearest_name, unknown_name
+from evenseg.config.errors import Collector, ConfigError, is_below, join_path, nearest_name, unknown_name
 from evenseg.config.inherit import read_inherited
 from evenseg.config.override import apply_override
 from evenseg.config.schema import Config, Source
@@ -32,7 +33,7 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
         The frozen configuration.
 
     Raises:
-        ConfigError: a file cannot be read, or a key or value in it is wrong.
+        ConfigError: a file cannot be read, or a key or value in it is wrong; it names all of these.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -40,11 +41,13 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = Path(file)
     content, files = read_inherited(path)
     origins = {key: "" if origin == path else f"inherited from {origin}" for key, origin in files.items()}
+    refused = Collector(ConfigError)
     for assignment in overrides:
-        try:
+        key = None
+        with refused:
             key = apply_override(content, assignment)
-        except ConfigError as error:
-            raise error.in_file(path) from error
+        if key is None:
+            continue
         # a section that is set as a whole has nothing left of what stood there
         origins = {other: origin for other, origin in origins.items() if not other.startswith((f"{key}.", f"{key}["))}
         origins[key] = "from --set"
@@ -53,7 +56,20 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error), key_path=str(error.full_key or ""), file=path) from error
     assert isinstance(plain, dict)
-    return make_config(plain, source=Source(path, origins, _version_note(path), tuple(overrides)))
+    source = Source(path, origins, _version_note(path), tuple(overrides))
+    if not refused.errors:
+        return make_config(plain, source=source)
+    found = Collector(ConfigError)
+    found.add(ConfigError.together(refused.errors).in_file(path))
+    rest = None
+    try:
+        rest = make_config(plain, source=source)
+    except ConfigError as error:
+        found.add(error)
+        rest = error.rest
+    joined = ConfigError.together(found.errors)
+    joined.rest = rest
+    raise joined
 
 
 def make_config(
@@ -71,7 +87,29 @@ def make_config(
     try:
         config = Config.model_validate(given)
     except ValidationError as error:
-        raise source.locate(validation_error(error, Config, given)) from error
+        wrong = source.locate(validation_error(error, Config, given))
+        wrong.rest = _rest(given, [one.key_path for one in wrong.errors], source)
+        raise wrong from error
+    config._source = source
+    return config
+
+
+def _rest(given: Mapping[Any, Any], wrong: Sequence[str], source: Source) -> Config | None:
+    """Returns the configuration without the keys that are wrong, None where it cannot do without them."""
+    kept = copy.deepcopy(dict(given))
+    for key_path in wrong:
+        node: Any = kept
+        names = key_path.replace("[", ".").replace("]", "").split(".")
+        # the key itself, or that of the list in which it stands
+        while len(names) > 1 and isinstance(node.get(names[0]), dict):
+            node = node[names.pop(0)]
+        if names[0] not in node:
+            return None
+        del node[names[0]]
+    try:
+        config = Config.model_validate(kept)
+    except ValidationError:
+        return None  # what is missing now was reported as wrong
     config._source = source
     return config
 
@@ -118,7 +156,7 @@ def _version_note(file: Path) -> str:
 def validation_error(
     error: ValidationError, model: type[BaseModel], received: Mapping[str, Any], key_path: str = ""
 ) -> ConfigError:
-    """Turns pydantic's first complaint into a ConfigError of one line.
+    """Turns pydantic's complaints into a ConfigError, one line for every key at fault.
 
     Args:
         error: of validating `received`.
@@ -126,7 +164,16 @@ def validation_error(
         received: what was validated.
         key_path: of the section.
     """
-    first = error.errors()[0]
+    found: list[ConfigError] = []
+    for entry in error.errors():
+        one = _validation_error(entry, model, received, key_path)
+        # a union complains once for each of its kinds, about the whole or about what is inside
+        if not any(is_below(one.key_path, other.key_path) or is_below(other.key_path, one.key_path) for other in found):
+            found.append(one)
+    return ConfigError.together(found)
+
+
+def _validation_error(first: Any, model: type[BaseModel], received: Mapping[str, Any], key_path: str) -> ConfigError:
     location = _within(list(first["loc"]), received, missing=first["type"] == "missing")
     path = join_path(key_path, *location)
     kind, value = first["type"], first["input"]

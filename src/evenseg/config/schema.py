@@ -42,6 +42,9 @@ class Source:
 
     def locate(self, error: ConfigError) -> ConfigError:
         """Returns the error with the file named, and where the value at its key path was inherited or set."""
+        return error.each(self._locate)
+
+    def _locate(self, error: ConfigError) -> ConfigError:
         origin = self._origin(error.key_path)
         message = error.message
         if origin and not error.file:

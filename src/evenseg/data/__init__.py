@@ -9,7 +9,7 @@ from evenseg.data.classes import known_classes
 from evenseg.data.csv_file import CSVDataset
 from evenseg.data.deepglobe import DeepGlobeRoad, MiniDeepGlobeRoadExtraction
 from evenseg.data.folder import FolderDataset
-from evenseg.data.images import IMAGE_SUFFIXES, UnreadableFileError
+from evenseg.data.images import UnreadableFileError
 from evenseg.data.list_file import ListDataset
 from evenseg.data.pairs import FileDataset, FileOptions, UnpairedFilesError
 from evenseg.data.rows import ImageRows, open_rows
@@ -39,7 +39,6 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
 __all__ = [
     "ADE20K",
     "DATASETS",
-    "IMAGE_SUFFIXES",
     "SAMPLERS",
     "TRANSFORMS",
     "CSVDataset",

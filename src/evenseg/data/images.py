@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".npy")
 
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
+from evenseg._paths import IMAGE_SUFFIXES
 from evenseg.data.base import Classes, SegmentationDataset
 from evenseg.data.classes import ClassesOption, checked_classes, make_classes, read_classes
-from evenseg.data.images import IMAGE_SUFFIXES, read_image
+from evenseg.data.images import read_image
 from evenseg.data.labels import LabelMap, MaskReader, Palette
 
 

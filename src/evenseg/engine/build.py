@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, construct, join_path, look_up
+from evenseg.config import Config, ConfigError, DatasetSection, Section, check_keywords, construct, join_path, listed, look_up
 from evenseg.data import (
     DATASETS,
     SAMPLERS,
@@ -89,7 +89,7 @@ def build_model(config: Config, classes: Classes, *, pretrained: bool = True) ->
         given = keywords.setdefault("num_classes", classes.num_classes)
         if given != classes.num_classes:
             raise ConfigError(
-                f"is {given}, but the data set has {classes.num_classes} ({', '.join(classes.names)}); leave it out",
+                f"is {given}, but the data set has {classes.num_classes} ({listed(classes.names)}); leave it out",
                 key_path="model.num_classes",
             )
     channels = image_channels(config)
@@ -156,11 +156,15 @@ def as_config_error(key_path: str) -> Iterator[None]:
     except ConfigError:
         raise
     except (ValueError, OSError) as error:
-        own = getattr(error, "key_path", None)
-        message = " ".join(str(error).split())
-        if own:
-            message = message.removeprefix(f"{own}: ")
-        raise ConfigError(message, key_path=own or key_path) from error
+        raise ConfigError.together([_with_path(one, key_path) for one in getattr(error, "errors", (error,))]) from error
+
+
+def _with_path(error: Exception, key_path: str) -> ConfigError:
+    own = getattr(error, "key_path", None)
+    message = " ".join(str(error).split())
+    if own:
+        message = message.removeprefix(f"{own}: ")
+    return ConfigError(message, key_path=own or key_path)
 
 
 def sampler_section(config: Config) -> tuple[type[PairSampler], dict[str, Any]]:
@@ -168,12 +172,17 @@ def sampler_section(config: Config) -> tuple[type[PairSampler], dict[str, Any]]:
     kind = look_up(SAMPLERS, config.sampler, "sampler", "sampler", PairSampler)
     filled = {"length", "seed", "facts"}
     keywords = check_keywords(kind, config.sampler.keywords, key_path="sampler", filled=filled)
-    transforms = [look_up(TRANSFORMS, section, "transform", "") for section in config.train_dataset.transforms]
-    if kind.needs_crop and not any(getattr(transform, "takes_aim", False) for transform in transforms):
+    if kind.needs_crop and not any(_takes_aim(section) for section in config.train_dataset.transforms):
         raise ConfigError(
             f"{config.sampler.type} places crops, but train_dataset.transforms has no RandomCrop", key_path="sampler.type"
         )
     return kind, keywords
+
+
+def _takes_aim(section: Section) -> bool:
+    if section.type not in TRANSFORMS and "." not in section.type:
+        return True  # a misspelt one, perhaps the crop; it is reported where it stands
+    return bool(getattr(look_up(TRANSFORMS, section, "transform", ""), "takes_aim", False))
 
 
 def model_section(config: Config) -> tuple[Any, dict[str, Any]]:

@@ -9,7 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from evenseg.config import Config, ConfigError, DatasetSection, check_keywords, construct, join_path, look_up, unknown_name
+from evenseg.config import (
+    Collector,
+    Config,
+    ConfigError,
+    DatasetSection,
+    check_keywords,
+    construct,
+    is_below,
+    join_path,
+    listed,
+    look_up,
+    unknown_name,
+)
 from evenseg.data import DATASETS, TRANSFORMS, Classes, SegmentationDataset, known_classes
 from evenseg.engine.build import (
     as_config_error,
@@ -27,43 +39,56 @@ from evenseg.engine.placement import num_processes
 
 
 def check_signatures(config: Config) -> None:
-    """Checks every type and keyword and the number of losses, without reading data."""
+    """Checks every type and keyword and the number of losses, without reading data; the ConfigError names all mistakes."""
     with naming_the_file(config):
-        for name in ("train_dataset", "val_dataset", "test_dataset"):
-            section = getattr(config, name)
-            if section is not None:
+        found = Collector(ConfigError)
+        for name, section in _datasets(config):
+            with found:
                 _check_dataset(section, name)
-        sampler_section(config)
-        model, _ = model_section(config)
-        build_optimizer(config, [nn.Parameter(torch.zeros(1))])
-        build_schedule(config)
+        with found:
+            sampler_section(config)
+        model: Any = None
+        with found:
+            model, _ = model_section(config)
+        with found:
+            build_optimizer(config, [nn.Parameter(torch.zeros(1))])
+        with found:
+            build_schedule(config)
         for path, loss in loss_sections(config).items():
-            build_loss(config, loss, path, None)
-            if hasattr(model, "num_outputs"):
-                _check_counts(config, loss, path, int(model.num_outputs))
+            with found:
+                build_loss(config, loss, path, None)
+                if hasattr(model, "num_outputs"):
+                    _check_counts(config, loss, path, int(model.num_outputs))
         if config.loggers:
             from evenseg.engine.loggers import check_loggers
 
-            check_loggers(config)
-        _check_device(config)
+            with found:
+                check_loggers(config)
+        _check_device(config, found)
+        found.finish()
 
 
-def _check_device(config: Config) -> None:
+def _check_device(config: Config, found: Collector) -> None:
     processes = num_processes(config)
     if config.batch_size % (processes * config.accumulate):
-        raise ConfigError(
-            f"{config.batch_size} does not divide evenly among {processes} processes x {config.accumulate} micro-batches",
-            key_path="batch_size",
-        )
+        message = f"{config.batch_size} does not divide evenly among {processes} processes x {config.accumulate} micro-batches"
+        found.add(ConfigError(message, key_path="batch_size"))
     gpus = torch.cuda.device_count() if config.device != "cpu" else 0
     if config.device == "cuda" and not gpus:
-        raise ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device")
+        found.add(ConfigError("'cuda' is asked for but torch sees no GPU here; use auto or cpu", key_path="device"))
     if config.precision == "fp16" and not gpus:
-        raise ConfigError("fp16 needs a GPU; on a CPU bf16 is the half precision to use", key_path="precision")
+        found.add(ConfigError("fp16 needs a GPU; on a CPU bf16 is the half precision to use", key_path="precision"))
     if config.sync_batchnorm and not gpus:
-        raise ConfigError("torch.nn.SyncBatchNorm needs GPUs", key_path="sync_batchnorm")
+        found.add(ConfigError("torch.nn.SyncBatchNorm needs GPUs", key_path="sync_batchnorm"))
     if gpus and config.devices > gpus:
-        raise ConfigError(f"is {config.devices}, but torch sees {gpus} GPU{'s' if gpus > 1 else ''} here", key_path="devices")
+        message = f"is {config.devices}, but torch sees {gpus} GPU{'s' if gpus > 1 else ''} here"
+        found.add(ConfigError(message, key_path="devices"))
+
+
+def _datasets(config: Config) -> list[tuple[str, DatasetSection]]:
+    """Returns name and section of every data set."""
+    sections = [(name, getattr(config, name)) for name in ("train_dataset", "val_dataset", "test_dataset")]
+    return [(name, section) for name, section in sections if section is not None]
 
 
 @dataclass(frozen=True)
@@ -86,59 +111,97 @@ def cross_check(config: Config) -> Fit:
     stride; ignored labels; a trial of every loss on made-up logits.
 
     Raises:
-        ConfigError: whatever does not fit, naming the file and the key path.
+        ConfigError: whatever does not fit, all of it, naming the file and the key paths.
     """
     with naming_the_file(config):
-        check_signatures(config)
-        classes: Classes | None = None
-        for name in ("train_dataset", "val_dataset", "test_dataset"):
-            section = getattr(config, name)
-            if section is None:
-                continue
+        found = Collector(ConfigError)
+        with found:
+            check_signatures(config)
+        classes, model = None, None
+        # what is wrong by itself cannot be held against anything
+        if not _wrong(found, "train_dataset"):
+            classes = _known_classes(config, found)
+        if classes is not None and not _wrong(found, "model"):
+            with found:
+                model = check_fit(config, classes, found)
+        found.finish()
+        return Fit(classes, model)
+
+
+def _wrong(found: Collector, key_path: str) -> bool:
+    return any(is_below(error.key_path, key_path) for error in found.errors)
+
+
+def _known_classes(config: Config, found: Collector) -> Classes | None:
+    """Returns the classes of the training data, where they are known, with those of the other data sets held against them."""
+    classes: Classes | None = None
+    for name, section in _datasets(config):
+        if _wrong(found, name):
+            continue
+        with found:
             kind = look_up(DATASETS, section, "data set", name, SegmentationDataset)
             with as_config_error(name):
-                found = known_classes(kind, section.keywords)
+                known = known_classes(kind, section.keywords)
             if name == "train_dataset":
-                classes = found
-            elif classes is not None and found is not None:
-                check_same_classes(found, classes, name)
-        return Fit(classes, None if classes is None else check_fit(config, classes))
+                classes = known
+            elif classes is not None and known is not None:
+                check_same_classes(known, classes, name)
+    return classes
 
 
-def check_fit(config: Config, classes: Classes) -> nn.Module:
-    """Holds model, losses and transforms against the classes and each other; returns the model."""
+def check_fit(config: Config, classes: Classes, before: Collector | None = None) -> nn.Module:
+    """Holds model, losses and transforms against the classes and each other; returns the model.
+
+    Args:
+        config: whose parts are right by themselves, but for those in `before`.
+        classes: of the data.
+        before: errors that were found already; what they concern is left out.
+    """
+    found = Collector(ConfigError)
+    before = before or Collector(ConfigError)
     model = build_model(config, classes, pretrained=False)
     for path, section in loss_sections(config).items():
-        loss = build_loss(config, section, path, classes)
-        _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
-        _check_ignored(section, path, classes)
-        _try_loss(loss, model, classes, path)
-    _check_crop(config, int(model.stride), classes)  # type: ignore[arg-type]
-    for index, name in enumerate(config.sampler.keywords.get("classes") or ()):
-        if name not in classes.names:
-            raise ConfigError(unknown_name("class", name, classes.names), key_path=join_path("sampler.classes", index))
-    freeze(model, config.freeze)
-    build_optimizer(config, parameter_groups(config, model.named_parameters()))
+        if not _wrong(before, path):
+            with found:
+                loss = build_loss(config, section, path, classes)
+                _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
+                _check_ignored(section, path, classes)
+                _try_loss(loss, model, classes, path)
+    if not _wrong(before, "train_dataset.transforms"):
+        _check_crop(config, int(model.stride), classes, found)  # type: ignore[arg-type]
+    if not _wrong(before, "sampler"):
+        for index, name in enumerate(config.sampler.keywords.get("classes") or ()):
+            if name not in classes.names:
+                message = unknown_name("class", name, classes.names)
+                found.add(ConfigError(message, key_path=join_path("sampler.classes", index)))
+    with found:
+        freeze(model, config.freeze)
+        if not _wrong(before, "optimizer"):
+            build_optimizer(config, parameter_groups(config, model.named_parameters()))
+    found.finish()
     return model
 
 
 def _check_dataset(section: DatasetSection, key_path: str) -> None:
-    kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
-    check_keywords(kind, section.keywords, key_path=key_path)
+    found = Collector(ConfigError)
+    with found:
+        kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
+        check_keywords(kind, section.keywords, key_path=key_path)
     names = [transform.type for transform in section.transforms]
     for index, transform in enumerate(section.transforms):
         path = join_path(key_path, "transforms", index)
-        cls = look_up(TRANSFORMS, transform, "transform", path)
-        construct(cls, check_keywords(cls, transform.keywords, key_path=path), key_path=path)
-        if key_path != "train_dataset" and transform.type != "Normalize":
-            raise ConfigError(
-                f"{transform.type} is for training; evaluation is at full image size and takes Normalize only",
-                key_path=path,
-            )
+        with found:
+            cls = look_up(TRANSFORMS, transform, "transform", path)
+            construct(cls, check_keywords(cls, transform.keywords, key_path=path), key_path=path)
+            if key_path != "train_dataset" and transform.type != "Normalize":
+                raise ConfigError(
+                    f"{transform.type} is for training; evaluation is at full image size and takes Normalize only",
+                    key_path=path,
+                )
     if "Normalize" in names[:-1]:
-        raise ConfigError(
-            "Normalize must come last", key_path=join_path(key_path, "transforms", names.index("Normalize"))
-        )
+        path = join_path(key_path, "transforms", names.index("Normalize"))
+        found.add(ConfigError("Normalize must come last", key_path=path))
+    found.finish()
 
 
 def _check_outputs(section: Mapping[str, Any], key_path: str, model: str, num_outputs: int) -> None:
@@ -167,8 +230,8 @@ def _check_counts(config: Config, section: Mapping[str, Any], key_path: str, num
 def check_same_classes(given: Classes, train: Classes, key_path: str) -> None:
     if given.names != train.names or given.ignore_index != train.ignore_index:
         raise ConfigError(
-            f"its classes {list(given.names)} (ignore {given.ignore_index}) are not those of train_dataset, "
-            f"{list(train.names)} (ignore {train.ignore_index})",
+            f"its classes ({listed(given.names)}; ignore {given.ignore_index}) are not those of train_dataset "
+            f"({listed(train.names)}; ignore {train.ignore_index})",
             key_path=key_path,
         )
 
@@ -189,27 +252,20 @@ def _check_ignored(section: Any, key_path: str, classes: Classes) -> None:
             _check_ignored(value, join_path(key_path, index), classes)
 
 
-def _check_crop(config: Config, stride: int, classes: Classes) -> None:
+def _check_crop(config: Config, stride: int, classes: Classes, found: Collector) -> None:
     window = config.evaluation.window
+    small = f"is smaller than the {stride} pixels that one cell of {config.model.type}'s deepest features covers"
     if window is not None and min(window) < stride:
-        raise ConfigError(
-            f"{list(window)} is smaller than the {stride} pixels that one cell of {config.model.type}'s deepest features covers",
-            key_path="evaluation.window",
-        )
+        found.add(ConfigError(f"{list(window)} {small}", key_path="evaluation.window"))
     for index, transform in enumerate(config.train_dataset.transforms):
         ignored = transform.keywords.get("ignore_index", classes.ignore_index)
+        path = join_path("train_dataset.transforms", index)
         if transform.type in TRANSFORMS and ignored != classes.ignore_index:
-            raise ConfigError(
-                f"is {ignored}, but train_dataset marks ignored pixels with {classes.ignore_index}; leave it out",
-                key_path=join_path("train_dataset.transforms", index, "ignore_index"),
-            )
+            message = f"is {ignored}, but train_dataset marks ignored pixels with {classes.ignore_index}; leave it out"
+            found.add(ConfigError(message, key_path=join_path(path, "ignore_index")))
         size = transform.keywords.get("size")
         if transform.type in ("RandomCrop", "Resize") and size is not None and min(size) < stride:
-            raise ConfigError(
-                f"{list(size)} is smaller than the {stride} pixels that one cell of {config.model.type}'s deepest "
-                "features covers",
-                key_path=join_path("train_dataset.transforms", index, "size"),
-            )
+            found.add(ConfigError(f"{list(size)} {small}", key_path=join_path(path, "size")))
 
 
 def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> None:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from evenseg.config import ConfigError
 from evenseg.data import EvaluationSamples, check_data
@@ -51,7 +51,8 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
     section = getattr(config, f"{split}_dataset")
     with naming_the_file(config):
         if section is None:
-            message = f"the run's configuration has none; add it with --set {split}_dataset='{{type: ..., ...}}'"
+            have = " and ".join(name for name in get_args(Split) if getattr(config, f"{name}_dataset") is not None)
+            message = f"the run's configuration has none, only {have}; add it with --set {split}_dataset='{{type: ..., ...}}'"
             raise ConfigError(message, key_path=f"{split}_dataset")
         data = build_data(section.model_copy(update={"transforms": config.val_dataset.transforms}), f"{split}_dataset")
         check_data(data.dataset, config.on_unreadable)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evenseg._paths import find_images
 from evenseg.config import EvaluationSection
-from evenseg.data import IMAGE_SUFFIXES, Classes, ImageRows, open_rows
+from evenseg.data import Classes, ImageRows, open_rows
 from evenseg.engine.inference import Predictor
 from evenseg.engine.loaded_run import LoadedRun, load_run
 from evenseg.engine.png import PngWriter
@@ -93,40 +93,6 @@ def predict(
             target.parent.mkdir(parents=True, exist_ok=True)
             written.append(_predict_one(run, rows, target, overlay, probabilities, say))
     return Predicted(folder, tuple(written), tuple(skipped))
-
-
-def find_images(images: Sequence[str | Path]) -> list[tuple[Path, str]]:
-    """Returns each image file with the name of its results (below folders, with its path), sorted within a folder.
-
-    Raises:
-        FileNotFoundError: no such file, a pattern that matches nothing, a folder without images.
-        ValueError: two files would be written under one name.
-    """
-    found: list[tuple[Path, str]] = []
-    for given in map(str, images):
-        path = Path(given)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not inside:
-                raise FileNotFoundError(f"{given} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-            found += [(file, str(file.relative_to(path).with_suffix(""))) for file in inside]
-        elif path.exists():
-            found.append((path, path.stem))
-        elif glob.has_magic(given):
-            inside = sorted(p for p in map(Path, glob.glob(given, recursive=True)) if p.is_file())
-            if not inside:
-                raise FileNotFoundError(f"no file matches {given}")
-            found += [(file, file.stem) for file in inside]
-        else:
-            raise FileNotFoundError(f"{given} does not exist")
-    # the same file twice is no harm
-    found = list(dict.fromkeys(found))
-    first: dict[str, Path] = {}
-    for file, name in found:
-        if name in first:
-            raise ValueError(f"{first[name]} and {file} would both be written as {name}.png; predict them separately")
-        first[name] = file
-    return found
 
 
 def _predict_one(

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from evenseg._paths import check_run_folder
 from evenseg.config import Config, dump_config, load_config
 from evenseg.engine.files import remove_temporaries, replacing, temporary_of, to_disk, write_json, write_text
 
@@ -179,10 +180,8 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         FileNotFoundError: `path` is no run folder.
         ConfigError: the configuration cannot be used; says so where another version wrote it.
     """
-    file = path / "config.yaml"
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} is no run folder: it has no config.yaml")
-    return load_config(file, overrides)
+    check_run_folder(path)
+    return load_config(path / "config.yaml", overrides)
 
 
 def flatten_row(row: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, Any]:

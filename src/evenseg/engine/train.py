@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from evenseg._paths import check_run_folder
 from evenseg.config import Config, ConfigError
 from evenseg.data import EvaluationSamples, TrainingSamples
 from evenseg.engine.build import load_init_weights
@@ -231,9 +232,8 @@ def load_best(model: Any, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_run_folder(path, weights=True)
     file = path / "checkpoints" / "best.safetensors"
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} has no checkpoints/best.safetensors: the run was never evaluated")
     try:
         weights = load_file(file)
     except SafetensorError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evenseg._collect import Collector
 from evenseg._dotted import import_dotted
 from evenseg.losses.base import StatisticLoss, keywords
 from evenseg.losses.maps import MapLoss, context_for
@@ -19,11 +20,26 @@ from evenseg.losses.phases import PhasedLoss, first_step
 
 
 class LossConfigError(ValueError):
-    """A loss section that cannot be built. `key_path` says where, the message what and what would be right."""
+    """A loss section that cannot be built. `key_path` says where, the message what and what would be right.
+
+    Where several things are wrong, the message has a line for each, `errors` holds them one by one, and the first gives
+    `key_path`.
+    """
 
     def __init__(self, key_path: str, message: str):
         self.key_path = key_path
+        self.errors: tuple[LossConfigError, ...] = (self,)
         super().__init__(f"{key_path}: {message}")
+
+    @classmethod
+    def together(cls, errors: Sequence[LossConfigError]) -> LossConfigError:
+        """One error for several, or the only one itself."""
+        if len(errors) == 1:
+            return errors[0]
+        joined = cls(errors[0].key_path, "")
+        joined.errors = tuple(errors)
+        joined.args = ("\n".join(map(str, errors)),)
+        return joined
 
 
 def build_single_loss(
@@ -57,19 +73,25 @@ def build_single_loss(
     if name is None:
         raise LossConfigError(path, f"has no 'type'; {nearest('', LOSSES)}")
     cls, allowed, foreign = _look_up(name, path)
+    found = Collector(LossConfigError)
     for key in options:
         if allowed is not None and key not in allowed:
-            raise LossConfigError(f"{path}.{key}", f"{name} has no keyword {key!r}; {nearest(key, allowed)}")
+            found.add(LossConfigError(f"{path}.{key}", f"{name} has no keyword {key!r}; {nearest(key, allowed)}"))
     if cls is MixedLoss:
         losses, coef = options.get("losses"), options.get("coef")
+        numbers, built = [], []
         if not isinstance(losses, Sequence) or isinstance(losses, str) or not losses:
-            raise LossConfigError(f"{path}.losses", f"must be a non-empty list of losses, got {losses!r}")
-        numbers = _coefficients(coef, len(losses), f"{path}.coef", "losses of the mix")
-        built = [
-            build_single_loss(loss, path=f"{path}.losses[{i}]", num_classes=num_classes, ignore_index=ignore_index, sync=sync)
-            for i, loss in enumerate(losses)
-        ]
+            found.add(LossConfigError(f"{path}.losses", f"must be a non-empty list of losses, got {losses!r}"))
+        else:
+            with found:
+                numbers = _coefficients(coef, len(losses), f"{path}.coef", "losses of the mix")
+            known: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index, "sync": sync}
+            for i, loss in enumerate(losses):
+                with found:
+                    built.append(build_single_loss(loss, path=f"{path}.losses[{i}]", **known))
+        found.finish()
         return MixedLoss(built, numbers)
+    found.finish()
     if ignore_index is not None and allowed is not None and "ignore_index" in allowed:
         options.setdefault("ignore_index", ignore_index)
     if sync is not None and allowed is not None and "sync" in allowed:
@@ -239,18 +261,26 @@ def build_loss(
     if not isinstance(section, Mapping):
         raise LossConfigError(path, f"must be a mapping with 'types' and 'coef', got {section!r}")
     known: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index, "sync": sync}
+    losses, starts = [], [0]
+    found = Collector(LossConfigError)
     if "type" in section:
         bare = {key: value for key, value in section.items() if key != "phases"}
-        first = OutputsLoss([build_single_loss(bare, path=path, **known)], [1.0])
+        with found:
+            losses.append(OutputsLoss([build_single_loss(bare, path=path, **known)], [1.0]))
     else:
-        _only_keys(section, ("types", "coef", "phases"), path)
-        first = _outputs_loss(section, path, **known)
+        with found:
+            _only_keys(section, ("types", "coef", "phases"), path)
+        with found:
+            losses.append(_outputs_loss(section, path, **known))
     if section.get("phases") is None:
-        return first
-    losses, starts = [first], [0]
-    for start, phase, where in _phases(section, path, iters):
-        losses.append(_outputs_loss(phase, where, **known))
-        starts.append(start)
+        found.finish()
+        return losses[0]
+    with found:
+        for start, phase, where in _phases(section, path, iters):
+            with found:
+                losses.append(_outputs_loss(phase, where, **known))
+            starts.append(start)
+    found.finish()
     return PhasedLoss(losses, starts)
 
 
@@ -259,9 +289,15 @@ def _outputs_loss(section: Mapping[str, Any], path: str, **known: Any) -> Output
     types = section.get("types")
     if not isinstance(types, Sequence) or isinstance(types, str) or not types:
         raise LossConfigError(f"{path}.types", f"must be a non-empty list of losses, one per model output, got {types!r}")
-    coef = _coefficients(section.get("coef"), None if len(types) == 1 else len(types), f"{path}.coef", "entries of types")
-    entries = list(types) * len(coef) if len(types) == 1 else list(types)
-    losses = [build_single_loss(entry, path=f"{path}.types[{0 if len(types) == 1 else i}]", **known) for i, entry in enumerate(entries)]
+    found = Collector(LossConfigError)
+    coef, losses = [], []
+    with found:
+        coef = _coefficients(section.get("coef"), None if len(types) == 1 else len(types), f"{path}.coef", "entries of types")
+    entries = list(types) * max(1, len(coef)) if len(types) == 1 else list(types)
+    for i, entry in enumerate(entries):
+        with found:
+            losses.append(build_single_loss(entry, path=f"{path}.types[{0 if len(types) == 1 else i}]", **known))
+    found.finish()
     return OutputsLoss(losses, coef)
 
 
@@ -293,9 +329,11 @@ def _phases(section: Mapping[str, Any], path: str, iters: int | None) -> Iterato
 
 
 def _only_keys(section: Mapping[str, Any], allowed: tuple[str, ...], path: str) -> None:
+    found = Collector(LossConfigError)
     for key in section:
         if key not in allowed:
-            raise LossConfigError(f"{path}.{key}", f"unknown key; {nearest(str(key), allowed)}")
+            found.add(LossConfigError(f"{path}.{key}", f"unknown key; {nearest(str(key), allowed)}"))
+    found.finish()
 
 
 __all__ = ["LossConfigError", "OutputsLoss", "PhasedLoss", "build_loss", "build_single_loss", "unique_names"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
@@ -10,6 +9,8 @@ from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
+
+from evenseg._names import listed, nearest_name
 
 MODES = ("multiclass", "binary", "multilabel")
 
@@ -31,8 +32,8 @@ class CommonOptions(TypedDict, total=False):
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """'; did you mean X?' for a misspelt name, or the list of what is allowed."""
     allowed = sorted(allowed)
-    close = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(allowed)}"
+    close = nearest_name(str(name), allowed)
+    return f"did you mean {close!r}?" if close else f"allowed: {listed(allowed, str(name))}"
 
 
 def one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
