@@ -15,6 +15,12 @@ class _Several(Protocol):
     def together(cls, errors: Any) -> Any: ...
 
 
+def one_by_one(error: BaseException) -> tuple[BaseException, ...]:
+    """Returns the errors that an error stands for, itself where it stands for no others."""
+    errors = getattr(error, "errors", None)
+    return errors if isinstance(errors, tuple) and errors else (error,)
+
+
 class Collector:
     """Keeps the errors of one kind that its `with` blocks end in; `finish` raises them together.
 

@@ -130,3 +130,36 @@ def test_a_configuration_that_cannot_be_used(config, override, message):
     assert result.stderr.startswith(f"error: {file}: ")
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["ListDataset", "CSVDataset"])
+def test_missing_files_of_a_list_are_a_finding_and_the_rest_is_looked_at(tiny, write_yaml, make_folder, tmp_path, kind):
+    root = make_folder({"train": {f"t{i}": blocks(i, 0, 255) for i in range(3)}, "val": {"v": blocks(4, 0, 1)}})
+    rows = [("images", "masks"), *[(f"images/train/t{i}.jpg", f"masks/train/t{i}.png") for i in range(5)]]
+    suffix, comma = (".csv", ",") if kind == "CSVDataset" else (".txt", " ")
+    head = "image,mask" if comma == "," else "# the pairs"
+    (root / f"train{suffix}").write_text("\n".join([head, *(comma.join(row) for row in rows[1:])]) + "\n")
+    tiny["train_dataset"] = {"type": kind, "root": str(root), "file": f"train{suffix}"}
+    tiny["val_dataset"] = {"type": "FolderDataset", "root": str(root), "split": "val"}
+    file = write_yaml(tiny)
+    result = check(file, "--json", tmp_path / "found.json")
+    assert result.exit_code == 1, result.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [(finding["code"], finding["section"]) for finding in found["findings"] if finding["severity"] == "error"] == [
+        ("missing-files", "train_dataset"),
+        ("zero-255", "train_dataset"),
+    ]
+    missing = found["findings"][0]
+    assert missing["message"] == "4 of the 10 files that the list names do not exist"
+    assert missing["files"][0] == f"line 5: {root / 'images' / 'train' / 't3.jpg'}"
+    assert missing["line"] == "on_unpaired: skip"
+    assert (found["datasets"]["train_dataset"]["pairs"], found["datasets"]["val_dataset"]["pairs"]) == (3, 1)
+    cures = [f"--set=train_dataset.{line}" for line in ("on_unpaired=skip", "label_map={255: 1}")]
+    cured = check(file, *cures, "--json", tmp_path / "found.json")
+    assert cured.exit_code == 0, cured.output
+    for i in range(3):
+        (root / "masks" / "train" / f"t{i}.png").unlink()
+    check(file, "--json", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["findings"][0]["code"], len(found["findings"][0]["files"])) == ("missing-files", 7)
+    assert list(found["datasets"]) == ["val_dataset"]

@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -100,17 +101,37 @@ def test_config_errors_are_one_line_and_leave_nothing(tiny, write_yaml, tmp_path
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_masks_of_0_and_255_are_stopped_with_the_remedy(tiny, tiny_study, write_yaml, make_folder, tmp_path, command):
     mapping = tiny_study if command == "compare" else dict(tiny_study, loss=tiny_study["losses"]["CE"], losses=None)
-    root = make_folder({"train": {"a": np.eye(8) * 255}, "val": {"a": np.eye(8) * 255}})
-    for split in ("train", "val"):
+    splits = ("train", "val", "test")
+    root = make_folder({split: {"a": np.eye(8) * 255} for split in splits})
+    for split in splits:
         mapping[f"{split}_dataset"] = {"type": "FolderDataset", "root": str(root), "split": split}
     file = write_yaml(mapping)
-    line = fails(command, file, "--output", tmp_path / "out")
-    assert line.startswith(f"error: {file}: train_dataset: ")
-    assert "set `label_map: {255: 1}`" in line
+    result = evenseg(command, file, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    remedy = []
+    for line, split in zip(lines, splits, strict=True):
+        assert line.startswith(f"error: {file}: {split}_dataset: {root / 'masks' / split}: the masks hold only the values 0 ")
+        assert "set `label_map: {255: 1}` in the data set's section" in line
+        option = line.partition(", or type ")[2]
+        assert option == f"--set '{split}_dataset.label_map={{255: 1}}'"
+        remedy += shlex.split(option)
     assert not (tmp_path / "out").exists()
-    remedy = [f"--set={split}_dataset.label_map={{255: 1}}" for split in ("train", "val")]
     result = evenseg(command, file, "--output", tmp_path / "out", *remedy)
     assert result.exit_code == 0, result.output
+
+
+def test_all_data_sets_that_are_not_there_are_named(tiny, write_yaml, make_folder, tmp_path):
+    root = make_folder({"val": {"a": np.eye(8)}})
+    for split in ("train", "val", "test"):
+        tiny[f"{split}_dataset"] = {"type": "FolderDataset", "root": str(root), "split": split}
+    result = evenseg("train", write_yaml(tiny), "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    train, test = result.stderr.splitlines()
+    assert f"train_dataset: the folder {root / 'images' / 'train'} does not exist; {root / 'images'} holds val" in train
+    assert test.endswith("holds val; --set test_dataset=null trains without it")
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_files(tmp_path):

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import typer
 
+from evenseg._collect import one_by_one
+
 
 @contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
@@ -21,7 +23,7 @@ def one_line_errors(debug: bool) -> Iterator[None]:
     except (ValueError, OSError) as error:
         if debug or isinstance(error, BrokenPipeError):  # a reader that has seen enough is no mistake
             raise
-        for one in getattr(error, "errors", (error,)):
+        for one in one_by_one(error):
             typer.echo(f"error: {' '.join(str(one).split())}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:

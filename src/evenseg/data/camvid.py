@@ -51,7 +51,7 @@ class CamVid(FileDataset):
         if file.is_file():
             lines = read_list(file)
             files = [(line, _below(base, line.image), _below(base, line.mask)) for line in lines]
-            pairs = named_pairs(existing_pairs(file, files), base)
+            pairs = named_pairs(existing_pairs(file, files, options.get("on_unpaired", "stop")), base)
         else:
             pairs = pair_by_stem(
                 files_by_stem(image_folder),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,10 +31,20 @@ class DataFacts:
     classes: Classes
 
 
+class UnfitDataError(ValueError):
+    """Masks that a loss could not use; `errors` holds one error for every finding."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        super().__init__("\n".join(messages))
+        self.errors = tuple(map(ValueError, messages))
+
+
 _CHECKED: dict[Hashable, DataFacts] = {}
 
 
-def check_data(dataset: SegmentationDataset, on_unreadable: Literal["stop", "skip"] = "stop") -> DataFacts:
+def check_data(
+    dataset: SegmentationDataset, on_unreadable: Literal["stop", "skip"] = "stop", section: str = ""
+) -> DataFacts:
     """Reads every pair of a data set once per process and stops at anything a loss could not use.
 
     `evenseg check` goes further: see `evenseg.data.diagnosis`.
@@ -42,26 +52,29 @@ def check_data(dataset: SegmentationDataset, on_unreadable: Literal["stop", "ski
     Args:
         dataset: the pairs.
         on_unreadable: "skip" leaves pairs out that cannot be read, unless none can.
+        section: key path of the data set's section, for what to type on the command line.
 
     Raises:
         UnreadableFileError: a file that is missing or damaged, by `on_unreadable`.
-        ValueError: the first of these findings: files that cannot be read, masks of colours, masks of another size than
+        UnfitDataError: any of these findings: files that cannot be read, masks of colours, masks of another size than
             their image, labels that are no class; with files, values and pixel counts, and what to set.
     """
     key = (dataset.cache_key, on_unreadable)
     if key not in _CHECKED:
-        seen = scan(dataset, thorough=False, skip_unreadable=on_unreadable == "skip")
+        seen = scan(dataset, section, thorough=False, skip_unreadable=on_unreadable == "skip")
         unreadable = [record.problem for record in seen.records if record.unreadable]
         if unreadable and (on_unreadable == "stop" or len(unreadable) == len(dataset)):
             if len(unreadable) == len(dataset):
                 message = f"none of the pairs can be read, the last one because {unreadable[-1]}"
             else:
-                message = f"{len(unreadable)} of the {len(dataset)} pairs cannot be read: {some(unreadable, 3)}"
+                message = (
+                    f"{len(unreadable)} of the {len(dataset)} pairs cannot be read: {some(unreadable, 3)}; "
+                    "--set on_unreadable=skip goes on without them"
+                )
             raise UnreadableFileError(f"{dataset.where}: {message}")
-        for rule in STOPPING_RULES:
-            for finding in rule(seen):
-                if finding.severity == "error":
-                    raise ValueError(f"{dataset.where}: {finding.sentence()}")
+        findings = [finding for rule in STOPPING_RULES for finding in rule(seen) if finding.severity == "error"]
+        if findings:
+            raise UnfitDataError([f"{dataset.where}: {finding.sentence()}" for finding in findings])
         _CHECKED[key] = _facts(seen)
     return _CHECKED[key]
 

@@ -49,7 +49,8 @@ class CSVDataset(FileDataset):
         if not lines:
             held = f"; its {split_column} column holds {', '.join(splits) or 'nothing'}" if split is not None else ""
             raise ValueError(f"{self.file} has no rows" + (f" of the split {split!r}{held}" if split is not None else ""))
-        pairs = existing_pairs(self.file, [(line, base / line.image, base / line.mask) for line in lines])
+        files = [(line, base / line.image, base / line.mask) for line in lines]
+        pairs = existing_pairs(self.file, files, options.get("on_unpaired", "stop"))
         super().__init__(named_pairs(pairs, base), self.file, root=base, **options)
 
 

@@ -82,5 +82,6 @@ class MiniDeepGlobeRoadExtraction(FileDataset):
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist; it lists the images and masks, like images/1.jpg|masks/1.png")
         lines = read_list(file, "|")
-        pairs = existing_pairs(file, [(line, base / line.image, base / line.mask) for line in lines])
+        files = [(line, base / line.image, base / line.mask) for line in lines]
+        pairs = existing_pairs(file, files, options.get("on_unpaired", "stop"))
         super().__init__(named_pairs(pairs, base), file, known=ROADS, root=base, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -36,7 +37,8 @@ class ListDataset(FileDataset):
         base = data_root(root)
         self.file = find_file(base, file)
         lines = read_list(self.file, separator)
-        pairs = existing_pairs(self.file, [(line, base / line.image, base / line.mask) for line in lines])
+        files = [(line, base / line.image, base / line.mask) for line in lines]
+        pairs = existing_pairs(self.file, files, options.get("on_unpaired", "stop"))
         super().__init__(named_pairs(pairs, base), self.file, root=base, **options)
 
 
@@ -78,14 +80,32 @@ def read_list(file: Path, separator: Separator = "auto") -> list[Line]:
     return lines
 
 
-def existing_pairs(file: Path, pairs: list[tuple[Line, Path, Path]]) -> list[tuple[Path, Path]]:
-    """Returns the paths of a list's pairs; ValueError names lines whose files do not exist."""
-    missing = [
-        f"line {line.number}: {path}" for line, *paths in pairs for path in paths if not path.is_file()
-    ]
-    if missing:
-        raise ValueError(f"{file}: {len(missing)} of the {2 * len(pairs)} files do not exist: {some(missing, 3)}")
-    return [(image, mask) for _, image, mask in pairs]
+class MissingFilesError(ValueError):
+    """Files that a list names and that do not exist.
+
+    Attributes:
+        files: each with its line, "line 3: PATH".
+        total: number of files that the list names.
+    """
+
+    def __init__(self, list_file: Path, files: Sequence[str], total: int) -> None:
+        super().__init__(f"{list_file}: {len(files)} of the {total} files do not exist: {some(files, 3)}")
+        self.files, self.total = tuple(files), total
+
+
+def existing_pairs(
+    file: Path, pairs: list[tuple[Line, Path, Path]], on_unpaired: Literal["stop", "skip"] = "stop"
+) -> list[tuple[Path, Path]]:
+    """Returns the paths of a list's pairs; with "skip" those that exist.
+
+    Raises:
+        MissingFilesError: files that do not exist; with "skip" only where no pair is left.
+    """
+    missing = [f"line {line.number}: {path}" for line, *paths in pairs for path in paths if not path.is_file()]
+    there = [(image, mask) for _, image, mask in pairs if image.is_file() and mask.is_file()] if missing else []
+    if missing and (on_unpaired == "stop" or not there):
+        raise MissingFilesError(file, missing, 2 * len(pairs))
+    return there if missing else [(image, mask) for _, image, mask in pairs]
 
 
 def read_text(file: Path) -> str:

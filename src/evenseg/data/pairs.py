@@ -65,7 +65,7 @@ class FileDataset(SegmentationDataset):
         ignore_index: label of pixels to leave out; 255 by default.
         label_map, reduce_zero_label, palette, threshold, mask_channel: see `evenseg.data.labels.MaskReader`.
         channels: of the images.
-        on_unpaired: "stop" at files without a partner, or "skip" them.
+        on_unpaired: "stop" at files without a partner and at files that a list names and that do not exist, or "skip" them.
 
     Raises:
         ValueError: no pairs, or options that cannot be used.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from evenseg._collect import one_by_one
 from evenseg.config import Config, ConfigError, DatasetSection, Section, check_keywords, construct, join_path, listed, look_up
 from evenseg.data import (
     DATASETS,
@@ -156,10 +157,10 @@ def as_config_error(key_path: str) -> Iterator[None]:
     except ConfigError:
         raise
     except (ValueError, OSError) as error:
-        raise ConfigError.together([_with_path(one, key_path) for one in getattr(error, "errors", (error,))]) from error
+        raise ConfigError.together([_with_path(one, key_path) for one in one_by_one(error)]) from error
 
 
-def _with_path(error: Exception, key_path: str) -> ConfigError:
+def _with_path(error: BaseException, key_path: str) -> ConfigError:
     own = getattr(error, "key_path", None)
     message = " ".join(str(error).split())
     if own:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from evenseg.config import ConfigError
-from evenseg.data import EvaluationSamples, check_data
+from evenseg.data import EvaluationSamples
 from evenseg.engine.build import build_data, build_model, naming_the_file
 from evenseg.engine.files import write_json, write_text
 from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.module import SegmentationModule
 from evenseg.engine.placement import is_first_process, is_torchrun, placement
+from evenseg.engine.resolve import check_all_data
 from evenseg.engine.run_folder import load_run_config
 from evenseg.engine.scores import full_row, image_row
 from evenseg.engine.train import load_best
@@ -55,7 +56,7 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
             message = f"the run's configuration has none, only {have}; add it with --set {split}_dataset='{{type: ..., ...}}'"
             raise ConfigError(message, key_path=f"{split}_dataset")
         data = build_data(section.model_copy(update={"transforms": config.val_dataset.transforms}), f"{split}_dataset")
-        check_data(data.dataset, config.on_unreadable)
+        check_all_data(config, {f"{split}_dataset": data})
         classes = data.dataset.classes
         model = build_model(config, classes, pretrained=False)
     load_best(model, folder)

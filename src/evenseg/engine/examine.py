@@ -11,7 +11,8 @@ import numpy as np
 from evenseg.config import Config, ConfigError, DatasetSection
 from evenseg.data import SegmentationDataset, UnpairedFilesError
 from evenseg.data.class_statistics import WEIGHTS, SplitStatistics, Suggestion, order_of_size, split_statistics, suggest
-from evenseg.data.diagnosis import STOPPING_RULES, Finding, Scan, diagnose, scan, unpaired_files
+from evenseg.data.diagnosis import STOPPING_RULES, Finding, Scan, diagnose, missing_files, scan, unpaired_files
+from evenseg.data.list_file import MissingFilesError
 from evenseg.engine.build import build_data, model_section, naming_the_file
 
 SECTIONS = ("train_dataset", "val_dataset", "test_dataset")
@@ -151,20 +152,26 @@ def value_rows(seen: Scan) -> list[dict[str, Any]]:
 
 
 def _open(section: DatasetSection, name: str) -> tuple[SegmentationDataset | None, list[Finding]]:
-    """Returns the data set without files that have no partner, and the finding about these."""
+    """Returns the data set without files that have no partner or do not exist, and the finding about these."""
     try:
         return build_data(section, name).dataset, []
     except ValueError as error:
-        unpaired = error.__cause__
-        if not isinstance(unpaired, UnpairedFilesError):
+        finding = _about_files(name, error.__cause__)
+        if finding is None:
             raise
-        finding = unpaired_files(name, unpaired)
     try:
         return build_data(section.model_copy(update={"on_unpaired": "skip"}), name).dataset, [finding]
     except ValueError as error:
-        if not isinstance(error.__cause__, UnpairedFilesError):
+        if _about_files(name, error.__cause__) is None:
             raise
         return None, [finding]  # not one pair is left: the finding says why
+
+
+def _about_files(name: str, cause: BaseException | None) -> Finding | None:
+    """Returns the finding about files that have no partner or do not exist; None for another cause."""
+    if isinstance(cause, UnpairedFilesError):
+        return unpaired_files(name, cause)
+    return missing_files(name, cause) if isinstance(cause, MissingFilesError) else None
 
 
 def _facts(seen: Scan) -> dict[str, Any]:

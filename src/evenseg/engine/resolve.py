@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
-from evenseg.config import Config, ConfigError
-from evenseg.data import Classes, PairSampler, check_data
+from evenseg.config import Collector, Config, ConfigError
+from evenseg.data import Classes, DataFacts, PairSampler, check_data
 from evenseg.engine.build import (
     Data,
     as_config_error,
@@ -60,18 +61,14 @@ def resolve(config: Config, *, fresh: bool = True) -> Experiment:
     """
     with naming_the_file(config):
         known = cross_check(config)
-        train = build_data(config.train_dataset, "train_dataset")
-        val = build_data(config.val_dataset, "val_dataset")
+        data = _build_all(config)
+        train, val = data["train_dataset"], data["val_dataset"]
         classes = train.dataset.classes
-        check_same_classes(val.dataset.classes, classes, "val_dataset")
         model = known.model if known.model is not None and classes == known.classes else check_fit(config, classes)
         _check_channels(config, train, val)
         if fresh:
             _check_first_weights(config, classes, model)
-        with as_config_error("train_dataset"):
-            facts = check_data(train.dataset, config.on_unreadable)
-        with as_config_error("val_dataset"):
-            check_data(val.dataset, config.on_unreadable)
+        facts = check_all_data(config, data)["train_dataset"]
         fixed = {"RandomCrop", "Resize"} & {transform.type for transform in config.train_dataset.transforms}
         if config.batch_size > 1 and len(facts.sizes) > 1 and not fixed:
             raise ConfigError(
@@ -80,6 +77,41 @@ def resolve(config: Config, *, fresh: bool = True) -> Experiment:
                 key_path="train_dataset.transforms",
             )
         return Experiment(config, train, val, build_sampler(config, facts))
+
+
+def _build_all(config: Config) -> dict[str, Data]:
+    """Builds all data sets, that for testing too: what is wrong with it must not come out after the training."""
+    data: dict[str, Data] = {}
+    found = Collector(ConfigError)
+    with found:
+        data["train_dataset"] = build_data(config.train_dataset, "train_dataset")
+    with found:
+        data["val_dataset"] = build_data(config.val_dataset, "val_dataset")
+    if config.test_dataset is not None:
+        try:
+            section = config.test_dataset.model_copy(update={"transforms": config.val_dataset.transforms})
+            data["test_dataset"] = build_data(section, "test_dataset")
+        except ConfigError as error:
+            hint = "; --set test_dataset=null trains without it"
+            found.add(ConfigError(f"{error.message}{hint}", key_path=error.key_path, file=error.file))
+    found.finish()
+    train, *others = data.items()
+    for name, one in others:
+        with found:
+            check_same_classes(one.dataset.classes, train[1].dataset.classes, name)
+    found.finish()
+    return data
+
+
+def check_all_data(config: Config, data: Mapping[str, Data]) -> dict[str, DataFacts]:
+    """Reads every mask of the data sets; the ConfigError names all findings in all of them, and what to type."""
+    facts: dict[str, DataFacts] = {}
+    found = Collector(ConfigError)
+    for name, one in data.items():
+        with found, as_config_error(name):
+            facts[name] = check_data(one.dataset, config.on_unreadable, name)
+    found.finish()
+    return facts
 
 
 def _check_channels(config: Config, train: Data, val: Data) -> None:

@@ -14,7 +14,7 @@ from evenseg.data.diagnosis.files import color_masks, palettes, sizes_differ, un
 from evenseg.data.diagnosis.findings import SEVERITIES, Finding, some
 from evenseg.data.diagnosis.labels import odd_labels, suspicious_labels
 from evenseg.data.diagnosis.records import PairRecord, Scan, scan
-from evenseg.data.diagnosis.unpaired import unpaired_files
+from evenseg.data.diagnosis.unpaired import missing_files, unpaired_files
 
 # what training cannot go on with, the first things to put right first
 STOPPING_RULES: tuple[Callable[[Scan], list[Finding]], ...] = (unreadable_files, color_masks, sizes_differ, odd_labels)
@@ -35,4 +35,4 @@ def diagnose(scans: Sequence[Scan], known: Sequence[Finding] = ()) -> list[Findi
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-__all__ = ["STOPPING_RULES", "Finding", "PairRecord", "Scan", "diagnose", "scan", "some", "unpaired_files"]
+__all__ = ["STOPPING_RULES", "Finding", "PairRecord", "Scan", "diagnose", "missing_files", "scan", "some", "unpaired_files"]

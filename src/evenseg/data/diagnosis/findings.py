@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,10 +37,21 @@ class Finding:
     top_level: bool = False
 
     def sentence(self, most: int = 5) -> str:
-        """Returns message, a few files and remedy as one line."""
+        """Returns message, a few files and remedy as one line, with what to type where the section is known."""
         files = f": {some(self.files, most)}" if self.files else ""
-        cure = f"set `{self.line}` in the data set's section ({self.remedy})" if self.line else self.remedy
-        return f"{self.message}{files}; {cure}"
+        if not self.line:
+            return f"{self.message}{files}; {self.remedy}"
+        where = "at the top of the configuration" if self.top_level else "in the data set's section"
+        keys = " and ".join(f"`{line}`" for line in self.line.splitlines())
+        typed = f", or type {' '.join(self.options)}" if self.section else ""
+        return f"{self.message}{files}; set {keys} {where} ({self.remedy}){typed}"
+
+    @property
+    def options(self) -> list[str]:
+        """What to type on the command line in place of the line, quoted for the shell."""
+        section = "" if self.top_level else f"{self.section}."
+        settings = [line.partition(": ") for line in (self.line or "").splitlines()]
+        return [f"--set {shlex.quote(f'{section}{key}={value}')}" for key, _, value in settings]
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

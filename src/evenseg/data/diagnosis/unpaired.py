@@ -1,4 +1,4 @@
-"""Files without a partner, and the suffix that would pair them."""
+"""Files without a partner, and the suffix that would pair them; files that a list names and that do not exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection
 from itertools import takewhile
 
 from evenseg.data.diagnosis.findings import Finding
+from evenseg.data.list_file import MissingFilesError
 from evenseg.data.pairs import UnpairedFilesError
 
 _PROBED = 20
@@ -30,6 +31,16 @@ def unpaired_files(section: str, error: UnpairedFilesError) -> Finding:
         # two keys are two lines of the section
         line, remedy = "\n".join(keys), "pairs the files by what is left of their names"
     return Finding("unpaired", "error", section, " and ".join(parts), files, remedy, line)
+
+
+def missing_files(section: str, error: MissingFilesError) -> Finding:
+    """Returns the finding for files that a list or a CSV file names and that do not exist."""
+    message = f"{len(error.files)} of the {error.total} files that the list names do not exist"
+    remedy = "goes on without these pairs; or fetch the files, or correct the root or the paths in the list"
+    line = "on_unpaired: skip" if len(error.files) < error.total else None
+    if line is None:
+        remedy = "correct the root, or the paths in the list: not one of them leads to a file"
+    return Finding("missing-files", "error", section, message, error.files, remedy, line)
 
 
 def guess_suffixes(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:
