@@ -90,7 +90,7 @@ def write_core(folder: Path, target: Path) -> None:
             with np.load(part) as z:
                 arrays = {name: z[name] for name in z.files}
         index = [
-            {"id": e["id"], "cases": {c: {k: i[k] for k in KEPT if k in i} for c, i in e["cases"].items()}}
+            {"id": e["id"], "kwargs": e["kwargs"], "cases": {c: {k: i[k] for k in KEPT if k in i} for c, i in e["cases"].items()}}
             for e in json.loads(str(arrays.pop("index")))
         ]
         merged[f"{family}|index"] = np.array(json.dumps(index))

@@ -37,6 +37,7 @@ class Golden:
     value64: float | None = None  # the peer run in float64
     grad: np.ndarray | None = None  # of the float32 run
     grad_rounding: float = 0.0  # largest difference between the peer's float32 and float64 gradients
+    keywords: Mapping[str, Any] = field(default_factory=dict)  # of the peer's call
 
     @property
     def logits(self) -> Tensor:
@@ -79,6 +80,7 @@ def read_golden(archive: Path, family: str) -> Iterator[Golden]:
             yield Golden(
                 family, entry["id"], case, inputs[case], info["status"], value if usable else None, info.get("value64"),
                 arrays.get(f"{prefix}out|{entry['id']}|{case}|grad"), info.get("grad_f32_vs_f64_maxdiff") or 0.0,
+                entry.get("kwargs", {}),
             )  # fmt: skip
 
 
@@ -95,9 +97,10 @@ class As:
     """How a peer's loss is said with ours.
 
     Attributes:
-        loss: a loss section; values that are callables are called with the golden case.
+        loss: a loss section, of presets mostly; callables in it are called with the golden case.
         after: from our value to the peer's, where theirs is a plain function of ours (another sign, another divisor).
         inputs: from the golden case to (outputs, target).
+        soft: whether the loss sees probabilities for labels, which are for the eager engine only.
         leaf: the input whose gradient was recorded.
         differs: {case: why it is not compared}.
         differs_in_float32: {case: why it is compared in float64 only}.
@@ -107,6 +110,7 @@ class As:
     after: Callable[[Tensor, Golden], Tensor] = unchanged
     inputs: Callable[[Golden, Mapping[str, Tensor]], tuple[Any, Tensor]] = logits_and_labels
     leaf: str = "logits"
+    soft: bool = False
     differs: Mapping[str, str] = field(default_factory=dict)
     differs_in_float32: Mapping[str, str] = field(default_factory=dict)
 
@@ -114,8 +118,8 @@ class As:
         return self.inputs(g, {name: torch.from_numpy(array) for name, array in g.inputs.items()})[1]
 
     def probabilities(self, g: Golden) -> bool:
-        """Whether the labels are probabilities, which are for the eager engine only."""
-        return self.target(g).is_floating_point()
+        """Whether the labels are probabilities."""
+        return self.soft or self.target(g).is_floating_point()
 
 
 def section_for(loss: Any, g: Golden, common: Mapping[str, Any]) -> Any:
@@ -124,7 +128,7 @@ def section_for(loss: Any, g: Golden, common: Mapping[str, Any]) -> Any:
         return section_for(loss(g), g, common)
     if isinstance(loss, Mapping):
         filled = {key: section_for(value, g, common) for key, value in loss.items()}
-        lovasz = str(filled.get("type")).startswith("Lovasz")
+        lovasz = "lovasz" in str(filled.get("type")).lower()
         extra = {k: v for k, v in common.items() if k != "method" or lovasz}
         return {**filled, **extra} if "type" in filled and filled["type"] != "MixedLoss" else filled
     if isinstance(loss, list):

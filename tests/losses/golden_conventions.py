@@ -1,273 +1,250 @@
-"""Whose convention is which of ours: for every golden entry our loss and keywords, or why it is not ours."""
+"""Which preset gives which golden entry, or why none does. The conventions themselves are in evenseg.losses.presets."""
 
 from __future__ import annotations
 
 from golden_cases import As, Golden
-from golden_forms import (
-    FIVE,
-    RAISES,
-    batch_or_image,
-    channels_as_images,
-    doubled_over_all_pixels,
-    head_first,
-    img0,
-    lin,
-    loss,
-    over_all_pixels,
-    over_all_pixels_and_channels,
-    over_channels,
-    smoothed_binary,
-    summed_over_channels,
-    times_images,
-    two_heads,
-)
-from golden_region import DICE, FOCAL_TVERSKY, GENERALIZED_DICE, JACCARD, JDT_FAMILY, TVERSKY
-from torch import Tensor
 
-# -- cross-entropy -----------------------------------------------------------------------------------------------------
-
-CE = loss("CrossEntropyLoss")
-CE_SUM = loss("CrossEntropyLoss", reduction="sum")
-BCE = loss("BinaryCrossEntropyLoss")
-BCE_SUM = loss("BinaryCrossEntropyLoss", reduction="sum")
+TIED = {"nearperf": "ties in float32"}
+RAISES = "the peer raises"
 
 
-def quarter_of_all_pixels(g: Golden) -> int:
-    return int(0.25 * g.labels.numel())
+# -- keywords ----------------------------------------------------------------------------------------------------------
 
+
+def lin(g: Golden) -> list[float]:
+    """linspace(0.5, 2, C)"""
+    return [0.5 + 1.5 * c / (g.channels - 1) for c in range(g.channels)]
+
+
+def theirs(g: Golden) -> dict:
+    """The keywords of the recorded call, without what is no keyword of the loss."""
+    keywords = {**g.keywords, **g.keywords.get("tversky_kwargs", {})}
+    for name in ("apply_nonlin", "tversky_kwargs"):
+        keywords.pop(name, None)
+    return {k: lin if v in ("lin", "linspace(0.5,2,C)") else v for k, v in keywords.items()}
+
+
+def is_(name: str, *, instead: dict | None = None, **keywords) -> As:
+    """The preset with the recorded keywords, or those `instead`, and with further ones."""
+    how = {k: keywords.pop(k) for k in ("inputs", "leaf", "differs_in_float32", "soft") if k in keywords}
+
+    def section(g: Golden) -> dict:
+        return {"type": name, **(theirs(g) if instead is None else instead), **keywords}
+
+    return As(section, **how)
+
+
+def all_(preset: str, *entries: str, **how) -> dict[str, As]:
+    return {entry: is_(preset, **how) for entry in entries}
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------
+
+
+def soft_with_mask(g: Golden, leaves):
+    """Soft labels of pixels that are not kept become the ignore index in every channel."""
+    import torch
+
+    keep = torch.from_numpy(g.inputs["keep_mask"])
+    return leaves["logits"], torch.where(keep[:, None], g.labels, 255.0)
+
+
+def two_heads(g: Golden, leaves):
+    return [leaves["logits"], leaves["aux_logits"]], g.labels
+
+
+def head_first(g: Golden, leaves):
+    """HRNet lists the auxiliary head first."""
+    return [leaves["aux_logits"], leaves["logits"]], g.labels
+
+
+# -- families ----------------------------------------------------------------------------------------------------------
 
 CROSS_ENTROPY = {
-    "torch_plain": As(CE),
-    "torch_weight": As(loss("CrossEntropyLoss", weight=lin)),
-    "torch_ls0.1": As(loss("CrossEntropyLoss", label_smoothing=0.1)),
-    "torch_ls0.1_noign": As(loss("CrossEntropyLoss", label_smoothing=0.1)),
-    "torch_weight_ls0.1": As(loss("CrossEntropyLoss", weight=lin, label_smoothing=0.1)),
-    "torch_soft_targets_plain": As(CE),
-    "torch_soft_targets_ls0.1": As(loss("CrossEntropyLoss", label_smoothing=0.1)),
-    "hrnet_ce": As(CE),
-    "mmseg_avgnonignore": As(CE),
-    "mmseg_plain": As(CE_SUM, over_all_pixels),
-    "mmseg_weight": As(loss("CrossEntropyLoss", weight=lin)),
-    "mmseg_weight_avgnonignore": As(loss("CrossEntropyLoss", weight=lin)),
-    "paddleseg_plain": As(CE),
-    "paddleseg_noavg": As(CE_SUM, over_all_pixels),
-    "paddleseg_weight": As(loss("CrossEntropyLoss", weight=lin)),
-    "paddleseg_topk0.25": As(loss("BootstrappedCrossEntropyLoss", top_k=quarter_of_all_pixels)),
-    "paddleseg_weight_topk0.25": "ranks pixels by their weighted loss; ours by the loss: weights do not choose pixels",
-    "smp_softce_default": RAISES,
-    "smp_softce_ls0.0": As(CE_SUM, over_all_pixels),
-    "smp_softce_ls0.1": As(loss("CrossEntropyLoss", label_smoothing=0.1, reduction="sum"), over_all_pixels),
-    "smp_softce_ls0.1_noign": As(loss("CrossEntropyLoss", label_smoothing=0.1)),
+    **all_("torch.cross_entropy", "torch_plain", "torch_weight", "torch_ls0.1", "torch_ls0.1_noign", "torch_weight_ls0.1"),
+    **all_("torch.cross_entropy", "torch_soft_targets_plain", "torch_soft_targets_ls0.1"),
+    **all_("hrnet.cross_entropy", "hrnet_ce"),
+    **all_("mmseg.cross_entropy", "mmseg_avgnonignore", "mmseg_plain", "mmseg_weight", "mmseg_weight_avgnonignore"),
+    **all_("paddleseg.cross_entropy", "paddleseg_plain", "paddleseg_noavg", "paddleseg_weight"),
+    **all_("paddleseg.cross_entropy", "paddleseg_topk0.25", "paddleseg_weight_topk0.25"),
+    **all_("smp.soft_ce", "smp_softce_default", "smp_softce_ls0.0", "smp_softce_ls0.1", "smp_softce_ls0.1_noign"),
 }
 
 BINARY = {
-    "torch_bce_masked_mean": As(BCE),
-    "torch_bce_masked_mean_pos3": As(loss("BinaryCrossEntropyLoss", pos_weight=3.0)),
-    "berman_stable_bce": As(BCE),
-    "smp_softbce_plain": As(BCE_SUM, over_all_pixels),
-    "smp_softbce_pos3": As(loss("BinaryCrossEntropyLoss", pos_weight=3.0, reduction="sum"), over_all_pixels),
-    "smp_softbce_weight": As(BCE_SUM, doubled_over_all_pixels),
-    "smp_softbce_smooth0.1": As(BCE_SUM, over_all_pixels, inputs=smoothed_binary),
-    "smp_softbce_smooth0.1_noign": As(BCE, inputs=smoothed_binary),
-    "smp_mcc": As(loss("MCCLoss", mode="binary", classes="all", eps=1e-5)),
+    # the valid pixels were selected before the call
+    **all_("torch.bce_with_logits", "torch_bce_masked_mean", "torch_bce_masked_mean_pos3", ignore_index=255),
+    **all_("berman.bce", "berman_stable_bce"),
+    **all_("smp.soft_bce", "smp_softbce_plain", "smp_softbce_pos3", "smp_softbce_weight"),
+    **all_("smp.soft_bce", "smp_softbce_smooth0.1", "smp_softbce_smooth0.1_noign", soft=True),
+    **all_("smp.mcc", "smp_mcc"),
 }
-
-# -- focal -------------------------------------------------------------------------------------------------------------
-
-
-def focal(gamma: float = 2.0, **keywords):
-    return loss("FocalLoss", gamma=gamma, **keywords)
-
 
 NORMALISED = "divides by the sum of the focal factors: the normalised focal loss, which is not offered"
 REDUCED = "the reduced focal loss, which is not offered"
 
-
-def kornia_alpha(g: Golden) -> list[float]:
-    """One number alpha means 1 - alpha for class 0 and alpha for the others (kornia, MONAI)."""
-    return [0.75] + [0.25] * (g.channels - 1)
-
-
 FOCAL = {
-    "jdt_softmax_g0": As(focal(0)),
-    "jdt_softmax_g0.5": As(focal(0.5)),
-    "jdt_softmax_g2": As(focal()),
-    "kornia_softmax_aNone_g2": As(focal(reduction="sum"), over_all_pixels_and_channels),
-    "kornia_mirror_softmax_g2": As(focal(reduction="sum"), over_all_pixels_and_channels),
-    "kornia_softmax_a0.25_g2": As(focal(alpha=kornia_alpha, reduction="sum"), over_all_pixels_and_channels),
-    "kornia_binary_a0.25_g2": As(focal(alpha=0.25, mode="binary", reduction="sum"), over_all_pixels),
+    **all_("jdt.focal", "jdt_softmax_g0", "jdt_softmax_g0.5", "jdt_softmax_g2"),
+    **all_("kornia.focal", "kornia_softmax_aNone_g2", "kornia_mirror_softmax_g2", "kornia_softmax_a0.25_g2"),
+    **all_("kornia.binary_focal", "kornia_binary_a0.25_g2"),
     "mmseg_sigmoid_cpu": RAISES,
-    "monai_binary_g2": As(focal(mode="binary")),
-    "monai_binary_g2_a0.25": As(focal(mode="binary", alpha=0.25)),
-    "monai_binary_g2_a0.25_noign": As(focal(mode="binary", alpha=0.25)),
-    "monai_multilabel_sigmoid_g2_a0.25": As(focal(mode="multilabel", alpha=0.25)),
-    "monai_sigmoid_ovr_g2_a0.25": As(focal(activation="sigmoid", alpha=0.25), summed_over_channels),
-    "monai_softmax_g2": As(focal()),
-    "monai_softmax_g0.5": As(focal(0.5)),
-    "monai_softmax_g2_a0.25": As(focal(alpha=kornia_alpha)),
-    "monai_softmax_g2_alphalist": As(focal(alpha=[0.1, 0.2, 0.3, 0.4, 0.5])),
-    "monai_softmax_g2_weight": As(focal(alpha=FIVE)),
-    # MONAI averages over space before it sums, and with equal numbers of valid pixels that is the mean times the images
-    "monai_softmax_g2_sum": As(focal(per_image=True), times_images),
-    "monai_softmax_g2_ignorearg_on_noign": As(focal()),
-    "monai_softmax_g2_noign": As(focal(), over_channels),
+    **all_("monai.focal", "monai_binary_g2", "monai_binary_g2_a0.25", "monai_binary_g2_a0.25_noign"),
+    **all_("monai.focal", "monai_multilabel_sigmoid_g2_a0.25", "monai_sigmoid_ovr_g2_a0.25"),
+    **all_("monai.focal", "monai_softmax_g2", "monai_softmax_g0.5", "monai_softmax_g2_a0.25", "monai_softmax_g2_alphalist"),
+    **all_("monai.focal", "monai_softmax_g2_weight", "monai_softmax_g2_ignorearg_on_noign", "monai_softmax_g2_noign"),
+    "monai_softmax_g2_sum": "averages over space before it sums",
     "monai_softmax_g2_nobg": "takes the background channel out before the softmax, so background pixels cost nothing",
     "odyssey_softmax_g2": "clamps the labels to [1e-5/(C-1), 1-1e-5] and adds 1e-5 inside the logarithm",
-    "paddleseg_multiclass_g2": As(focal()),
-    "smp_binary_g2.0": As(focal(mode="binary")),
-    "smp_binary_a0.25_g2.0": As(focal(mode="binary", alpha=0.25)),
-    "smp_binary_a0.25_g0.5": As(focal(0.5, mode="binary", alpha=0.25)),
-    "smp_binary_noign_a0.25_g2": As(focal(mode="binary", alpha=0.25)),
-    "smp_binary_g2.0_normalizedTrue": NORMALISED,
-    "smp_binary_g2.0_reduced_threshold0.5": REDUCED,
-    "smp_multiclass_g2.0": As(focal(activation="sigmoid")),
-    "smp_multiclass_a0.25_g2.0": As(focal(activation="sigmoid", alpha=0.25)),
-    "smp_multiclass_a0.25_g0.5": As(focal(0.5, activation="sigmoid", alpha=0.25)),
-    "smp_multiclass_g2.0_normalizedTrue": NORMALISED,
-    "smp_multiclass_g2.0_reduced_threshold0.5": REDUCED,
-    "smp_multilabel_g2.0": RAISES,
-    "smp_multilabel_a0.25_g2.0": RAISES,
-    "smp_multilabel_noignore_arg_aNone_g2": As(focal(mode="multilabel")),
-    "smp_multilabel_noignore_arg_a0.25_g2": As(focal(mode="multilabel", alpha=0.25)),
-    "smp_softmax_focal_fn_g2": As(focal()),
-    "tv_sigmoid_a-1_g2.0": As(focal(mode="binary")),
-    "tv_sigmoid_a0.25_g0.0": As(focal(0, mode="binary", alpha=0.25)),
-    "tv_sigmoid_a0.25_g2.0": As(focal(mode="binary", alpha=0.25)),
-    "tv_sigmoid_a0.5_g0.5": As(focal(0.5, mode="binary", alpha=0.5)),
-    "tv_sigmoid_a0.75_g5.0": As(focal(5.0, mode="binary", alpha=0.75)),
-    "tv_sigmoid_ml_a0.25_g2": As(focal(mode="multilabel", alpha=0.25)),
+    **all_("paddleseg.multiclass_focal", "paddleseg_multiclass_g2"),
+    **all_("smp.focal", "smp_binary_g2.0", "smp_binary_a0.25_g2.0", "smp_binary_a0.25_g0.5", "smp_binary_noign_a0.25_g2"),
+    **all_("smp.focal", "smp_multiclass_g2.0", "smp_multiclass_a0.25_g2.0", "smp_multiclass_a0.25_g0.5"),
+    **all_("smp.focal", "smp_multilabel_g2.0", "smp_multilabel_a0.25_g2.0"),
+    **all_("smp.focal", "smp_multilabel_noignore_arg_aNone_g2", "smp_multilabel_noignore_arg_a0.25_g2"),
+    **{f"smp_{mode}_g2.0_normalizedTrue": NORMALISED for mode in ("binary", "multiclass")},
+    **{f"smp_{mode}_g2.0_reduced_threshold0.5": REDUCED for mode in ("binary", "multiclass")},
+    **all_("smp.softmax_focal", "smp_softmax_focal_fn_g2"),
+    **all_("torchvision.sigmoid_focal", "tv_sigmoid_a-1_g2.0", "tv_sigmoid_a0.25_g0.0", "tv_sigmoid_a0.25_g2.0"),
+    **all_("torchvision.sigmoid_focal", "tv_sigmoid_a0.5_g0.5", "tv_sigmoid_a0.75_g5.0"),
+    **all_("torchvision.sigmoid_focal", "tv_sigmoid_ml_a0.25_g2", mode="multilabel"),
 }
 
-# -- Lovász ------------------------------------------------------------------------------------------------------------
-
-
-def softmax_lovasz(**keywords):
-    return loss("LovaszSoftmaxLoss", **keywords)
-
-
-LS_PRESENT, LS_PRESENT_IMG = batch_or_image("LovaszSoftmaxLoss")
-LS_ALL, LS_ALL_IMG = batch_or_image("LovaszSoftmaxLoss", classes="all")
-LS_LIST, LS_LIST_IMG = batch_or_image("LovaszSoftmaxLoss", classes=[0, 2, 4])
+BERMAN = [f"berman_{classes}_{over}" for classes in ("present", "all", "list") for over in ("batch", "img")]
+NO_IGNORE = ("present_batch", "all_batch", "all_img")
 
 LOVASZ_SOFTMAX = {
-    "berman_present_batch": As(LS_PRESENT),
-    "berman_present_img": As(LS_PRESENT_IMG),
-    "berman_all_batch": As(LS_ALL),
-    "berman_all_img": As(LS_ALL_IMG),
-    "berman_list_batch": As(LS_LIST),
-    "berman_list_img": As(LS_LIST_IMG),
-    "berman_present_batch_noignore_arg": As(LS_PRESENT),
-    "berman_all_batch_noignore_arg": As(LS_ALL),
-    "berman_all_img_noignore_arg": As(LS_ALL_IMG),
-    "berman_sigmoid_classes1": As(softmax_lovasz(mode="binary", classes="all")),
+    **all_("berman.lovasz_softmax", *BERMAN, *(f"berman_{name}_noignore_arg" for name in NO_IGNORE)),
+    **all_("berman.lovasz_softmax", "berman_sigmoid_classes1", mode="binary"),
     "berman_sigmoid_default_classes": RAISES,
     # compares the string by identity: an equal 'present' silently means 'all'
-    "berman_noninterned_present": As(LS_ALL),
-    "kornia090": As(LS_ALL_IMG),
+    **all_("berman.lovasz_softmax", "berman_noninterned_present", classes="all"),
+    **all_("kornia.lovasz_softmax", "kornia090"),
     "kornia_mirror": "wrong in 0.9.0rc1: label numbers, not the class indicator, are sorted into the Jaccard weights",
-    "mmseg_present_batch": As(LS_PRESENT),
-    "mmseg_present_img": As(LS_PRESENT_IMG),
-    "mmseg_present_batch_weight": As(softmax_lovasz(weight=FIVE, weight_normalization=False)),
-    "mmseg_all_batch": As(LS_ALL),
-    "mmseg_all_img": As(LS_ALL_IMG),
-    "mmseg_list_batch": As(LS_LIST),
-    "mmseg_list_img": As(LS_LIST_IMG),
-    "odyssey_softmax_outside": As(LS_ALL),
-    "paddleseg_present": As(LS_PRESENT),
-    "paddleseg_all": As(LS_ALL),
-    "paddleseg_list": As(LS_LIST),
-    "smp_multiclass_batch": As(LS_PRESENT),
-    "smp_multiclass_img": As(LS_PRESENT_IMG),
-    "smp_multiclass_batch_noign": As(LS_PRESENT),
+    **all_("mmseg.lovasz", *(name.replace("berman", "mmseg") for name in BERMAN), "mmseg_present_batch_weight"),
+    **all_("odyssey.lovasz_softmax", "odyssey_softmax_outside"),
+    **all_("paddleseg.lovasz_softmax", "paddleseg_present", "paddleseg_all", "paddleseg_list"),
+    **all_("smp.lovasz", "smp_multiclass_batch", "smp_multiclass_img", "smp_multiclass_batch_noign"),
 }
-
-HINGE, HINGE_IMG = batch_or_image("LovaszHingeLoss")
 
 LOVASZ_HINGE = {
-    "berman_batch": As(HINGE),
-    "berman_batch_noignore_arg": As(HINGE),
-    "berman_img": As(HINGE_IMG, img0),
-    "berman_img_noignore_arg": As(HINGE_IMG),
-    "kornia090": As(HINGE_IMG),
-    "kornia_mirror": As(HINGE_IMG),
-    "mmseg_batch": As(HINGE),
-    "mmseg_img": As(HINGE_IMG, img0),
-    "paddleseg_one_logit_intlabels": As(HINGE),
-    "paddleseg_one_logit_floatlabels": As(HINGE),
-    "smp_binary_batch": As(HINGE),
-    "smp_binary_img": As(HINGE_IMG, img0),
-    # one hinge over the pixels of all channels, not the mean of the channels' hinges
-    "smp_multilabel_batch": As(HINGE, inputs=channels_as_images),
+    **all_("berman.lovasz_hinge", "berman_batch", "berman_batch_noignore_arg", "berman_img", "berman_img_noignore_arg"),
+    **all_("kornia.lovasz_hinge", "kornia090", "kornia_mirror"),
+    **all_("mmseg.lovasz", "mmseg_batch", "mmseg_img"),
+    **all_("paddleseg.lovasz_hinge", "paddleseg_one_logit_intlabels", "paddleseg_one_logit_floatlabels"),
+    **all_("smp.lovasz", "smp_binary_batch", "smp_binary_img", "smp_multilabel_batch"),
 }
 
-# -- mixes and hard examples -------------------------------------------------------------------------------------------
 
-CE_LOVASZ = {"type": "MixedLoss", "losses": [CE, LS_PRESENT], "coef": [0.8, 0.2]}
-TWO_HEADS = {"types": [CE_LOVASZ], "coef": [1, 0.4]}
+def mix(entropy: dict, lovasz: dict) -> dict:
+    return {"type": "MixedLoss", "losses": [entropy, lovasz], "coef": [0.8, 0.2]}
+
+
+PADDLE_MIX = mix({"type": "paddleseg.cross_entropy"}, {"type": "paddleseg.lovasz_softmax"})
+TORCH_MIX = mix({"type": "torch.cross_entropy", "ignore_index": 255}, {"type": "berman.lovasz_softmax", "ignore": 255})
+
+
+def of_two_heads(name: str, loss: dict) -> dict[str, As]:
+    section = {"types": [loss], "coef": [1, 0.4]}
+    return {
+        f"{name}_two_heads_1_0.4": As(section, inputs=two_heads),
+        f"{name}_two_heads_1_0.4_auxgrad": As(section, inputs=two_heads, leaf="aux_logits"),
+    }
+
 
 MIXED = {
-    "torch_berman_ce0.8_lovasz0.2": As(CE_LOVASZ),
-    "torch_berman_two_heads_1_0.4": As(TWO_HEADS, inputs=two_heads),
-    "torch_berman_two_heads_1_0.4_auxgrad": As(TWO_HEADS, inputs=two_heads, leaf="aux_logits"),
-    "paddleseg_ce0.8_lovasz0.2": As(CE_LOVASZ),
-    "paddleseg_two_heads_1_0.4": As(TWO_HEADS, inputs=two_heads),
-    "paddleseg_two_heads_1_0.4_auxgrad": As(TWO_HEADS, inputs=two_heads, leaf="aux_logits"),
+    "torch_berman_ce0.8_lovasz0.2": As(TORCH_MIX),
+    **of_two_heads("torch_berman", TORCH_MIX),
+    "paddleseg_ce0.8_lovasz0.2": As(PADDLE_MIX),
+    **of_two_heads("paddleseg", PADDLE_MIX),
 }
 
-
-def ohem(thresh: float, min_kept: int, **keywords):
-    return loss("OhemCrossEntropyLoss", thresh=thresh, min_kept=min_kept, **keywords)
-
-
-def hrnet_two_heads(g: Golden) -> dict:
-    """The auxiliary head's cross-entropy is averaged over all pixels, ignored ones included."""
-    return {"types": [CE_SUM, ohem(0.7, 100)], "coef": [0.4 / g.labels.numel(), 1]}
-
-
-OHEM_SETTINGS = ((0.05, 100), (0.05, 200), (0.05, 1000), (0.3, 100), (0.7, 1), (0.7, 100), (0.7, 500), (0.9, 10000))
-
-
-def paddle_share(thresh: float, min_kept: int):
-    """PaddleSeg divides by the kept share of all pixels plus 1e-5."""
-
-    def after(value: Tensor, g: Golden) -> Tensor:
-        valid = g.labels != 255
-        p_true = g.logits.softmax(1).gather(1, g.labels.where(valid, 0)[:, None])[:, 0][valid].sort().values
-        all_kept = not 0 < min_kept < p_true.numel()
-        kept = p_true.numel() if all_kept else int((p_true < max(thresh, p_true[min_kept - 1].item())).sum())
-        share = kept / valid.numel()
-        return value * share / (share + 1e-5)
-
-    return after
-
-
-def paddle_ohem(thresh: float, min_kept: int, **keywords) -> As:
-    """PaddleSeg keeps min_kept - 1 pixels where thresh does not give more, and all for 0 or more than there are."""
-
-    def section(g: Golden) -> dict:
-        if 0 < min_kept < int((g.labels != 255).sum()):
-            return ohem(thresh, min_kept - 1, **keywords)
-        return ohem(thresh, g.labels.numel(), selection="ocnet", **keywords)
-
-    tied = TIED if min_kept in (200, 500, 1000) else {}
-    return As(section, paddle_share(thresh, min_kept), differs_in_float32=tied)
-
-
-# In float32 the pixels tie at p next to 1. The strict < of HRNet drops all that tie with the last one, ours keeps them,
-# so that no selection is empty. In float64 there are no ties, and the numbers are the same.
-TIED = {"nearperf": "ties in float32"}
+SETTINGS = [f"t{t}_k{k}" for t, k in ((0.05, 100), (0.05, 200), (0.05, 1000), (0.3, 100), (0.7, 1), (0.7, 100), (0.7, 500), (0.9, 10000))]
+# the auxiliary head's cross-entropy is averaged over all pixels, ignored ones included
+HRNET_HEADS = {
+    "types": [
+        {"type": "CrossEntropyLoss", "divisor": "pixels"},
+        {"type": "hrnet.ohem", "thres": 0.7, "min_kept": 100, "ignore_label": 255},
+    ],
+    "coef": [0.4, 1],
+}
+# In float32 the pixels tie at p next to 1. The strict < of theirs drops all that tie with the last one, ours keeps them, so that no
+# selection is empty. In float64 there are no ties, and the numbers are the same.
+PADDLE_TIED = [f"paddleseg_{s}" for s in SETTINGS if s.endswith(("_k200", "_k500", "_k1000"))]
 OHEM = {
-    **{f"hrnet_t{t}_k{k}": As(ohem(t, k), differs_in_float32=TIED) for t, k in OHEM_SETTINGS if k > 1},
-    "hrnet_t0.7_k1": As(ohem(0.7, 1)),
-    # above the number of pixels, min_kept means all but the easiest
-    "hrnet_t0.9_k10000": As(ohem(0.9, 10000)),
-    "hrnet_t0.7_k100_weight": As(ohem(0.7, 100, weight=lin), differs_in_float32=TIED),
-    "hrnet_two_heads_0.4_1": As(hrnet_two_heads, inputs=head_first, differs_in_float32=TIED),
-    "hrnet_two_heads_0.4_1_auxgrad": As(hrnet_two_heads, inputs=head_first, leaf="aux_logits", differs_in_float32=TIED),
-    **{f"mmseg_t{t}_k{k}": As(ohem(t, k), differs_in_float32=TIED) for t, k in ((0.05, 200), (0.7, 100), (0.7, 500))},
-    **{f"paddleseg_t{t}_k{k}": paddle_ohem(t, k) for t, k in (*OHEM_SETTINGS, (0.7, 0))},
-    "paddleseg_t0.7_k100_weight": paddle_ohem(0.7, 100, weight=lin),
+    **all_("hrnet.ohem", *(f"hrnet_{s}" for s in SETTINGS), "hrnet_t0.7_k100_weight", differs_in_float32=TIED),
+    # one pixel, and all but the easiest
+    **all_("hrnet.ohem", "hrnet_t0.7_k1", "hrnet_t0.9_k10000"),
+    "hrnet_two_heads_0.4_1": As(HRNET_HEADS, inputs=head_first, differs_in_float32=TIED),
+    "hrnet_two_heads_0.4_1_auxgrad": As(HRNET_HEADS, inputs=head_first, leaf="aux_logits", differs_in_float32=TIED),
+    **all_("mmseg.ohem", *(f"mmseg_{s}" for s in ("t0.05_k200", "t0.7_k100", "t0.7_k500")), differs_in_float32=TIED),
+    **all_("paddleseg.ohem", *(f"paddleseg_{s}" for s in SETTINGS), "paddleseg_t0.7_k0", "paddleseg_t0.7_k100_weight"),
+    **all_("paddleseg.ohem", *PADDLE_TIED, differs_in_float32=TIED),
 }
+
+SMP_REGION = [
+    *("smp_binary", "smp_binary_noign", "smp_binary_smooth1", "smp_multiclass", "smp_multiclass_noign", "smp_multiclass_classes"),
+    *("smp_multiclass_log", "smp_multiclass_smooth1", "smp_multiclass_weights", "smp_multilabel"),
+]
+MONAI_DICE = [
+    *("default", "batch", "noign", "noign_batch", "squared", "squared_batch", "smooth0", "smooth1", "weight", "nobg"),
+    *("jaccard", "jaccard_batch", "jaccard_squared", "binary_noign", "binary_sigmoid", "binary_sigmoid_batch"),
+    *("binary_sigmoid_squared", "binary_sigmoid_jaccard", "multilabel_sigmoid_batch", "multilabel_sigmoid_img"),
+    "multilabel_sigmoid_jaccard_batch",
+]
+DICE = {
+    **all_("kornia.dice", "kornia_macro", "kornia_micro"),
+    **all_("kornia.dice", "kornia_mirror_macro", "kornia_mirror_micro", version="0.9.0rc1"),
+    **all_("mmseg.dice", "mmseg_softmax_naiveFalse", "mmseg_softmax_naiveTrue", soft=True),
+    **all_("mmseg.dice", "mmseg_softmax_naiveFalse_noign", "mmseg_softmax_naiveTrue_noign", soft=True),
+    **all_("monai.dice", *(f"monai_{name}" for name in MONAI_DICE)),
+    **all_("monai.dice_ce", "monai_dicece"),
+    "odyssey_softdice": is_("odyssey.dice"),
+    **all_("paddleseg.dice", "paddleseg_noign", "paddleseg_smooth1", "paddleseg_smooth1_weight"),
+    **all_("smp.dice", *SMP_REGION),
+}
+JACCARD = {"odyssey_iou": is_("odyssey.iou"), **all_("smp.jaccard", *SMP_REGION)}
+
+MONAI_TVERSKY = ("", "_batch", "_binary", "_multilabel_batch", "_nobg", "_noign")
+TVERSKY = {
+    "kornia_a0.3_b0.7": is_("kornia.tversky"),
+    "kornia_mirror_a0.3_b0.7": is_("kornia.tversky", version="0.9.0rc1"),
+    "mmseg_a0.3_b0.7": is_("mmseg.tversky"),
+    **all_("monai.tversky", *(f"monai_a0.3_b0.7{name}" for name in MONAI_TVERSKY)),
+    "odyssey_a0.3_b0.7": is_("odyssey.tversky"),
+    **all_("smp.tversky", "smp_binary_a0.3_b0.7", "smp_multiclass_a0.3_b0.7", "smp_multiclass_a0.3_b0.7_noign"),
+    **all_("smp.tversky", "smp_multilabel_a0.3_b0.7"),
+}
+SMP_FOCAL_TVERSKY = [
+    f"smp_{mode}_a0.3_b0.7_g{gamma}{noign}"
+    for gamma in (0.75, 1.333)
+    for mode, noign in (("binary", ""), ("multiclass", ""), ("multiclass", "_noign"), ("multilabel", ""))
+]
+FOCAL_TVERSKY = {"odyssey_g0.75": is_("odyssey.focal_tversky"), **all_("smp.tversky", *SMP_FOCAL_TVERSKY)}
+
+GENERALIZED_DICE = {
+    **all_("monai.generalized_dice", *(f"monai_{w}_{over}" for w in ("square", "simple", "uniform") for over in ("batch", "img"))),
+    **all_("monai.generalized_dice", "monai_square_img_nobg"),
+    **all_("monai.generalized_dice", *(f"monai_square_binary_sigmoid{over}" for over in ("", "_img", "_batch"))),
+    "odyssey_gdice": RAISES,
+    "odyssey_gdice_v2": "an absent class weighs 1e5 there, which swamps the others: its loss is 4e-10",
+}
+
+HARD = ("jaccard_D", "jaccard_I", "jaccard_C", "jaccard_DIC", "jaccard_D_all", "jaccard_D_gamma2", "jaccard_D_log", "jaccard_D_norm2")
+SOFT = ("jaccard_D", "jaccard_I", "jaccard_C", "jaccard_D_log", "jaccard_D_norm2", "jaccard_D_present", "dice_D", "tversky_D")
+OVER = ("dice_batch", "dice_img", "jaccard_batch", "jaccard_img")
+DISTILLATION = "a distillation loss, which is not offered"
+JDT_FAMILY = {
+    **all_("jdt.jdt", *(f"hard_{name}" for name in HARD)),
+    **all_("jdt.jdt", "hard_jaccard_D_smooth0", "hard_jaccard_D_weights", "hard_dice_D", "hard_tversky_D"),
+    **all_("jdt.jdt", *(f"soft_{name}" for name in SOFT), soft_labels=True, soft=True),
+    **all_(
+        "jdt.jdt", "softkeep_jaccard_D", "softkeep_jaccard_I", "softkeep_dice_D",
+        soft_labels=True, ignore_index=255, inputs=soft_with_mask, soft=True,
+    ),
+    "jdt_kldiv_T1": DISTILLATION,
+    "jdt_kldiv_T2_keep": DISTILLATION,
+    **all_("monai.dice", *(f"monai_notsoftflag_{over}" for over in OVER), *(f"monai_soft_{over}" for over in OVER), soft=True),
+    **all_("monai.tversky", "monai_soft_tversky", soft=True),
+    **all_("monai.generalized_dice", "monai_soft_gdice", soft=True),
+}  # fmt: skip
 
 CONVENTIONS: dict[str, dict[str, As | str]] = {
     "lovasz_softmax": LOVASZ_SOFTMAX,

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from golden_cases import REPO, SHARED, As, Golden, evaluate
-from golden_conventions import ohem
-from golden_forms import batch_or_image, loss
 
 PAPERS = SHARED / "papers"
 SMALL = REPO / "tests" / "golden" / "papers.npz"
@@ -20,7 +18,17 @@ SMALL = REPO / "tests" / "golden" / "papers.npz"
 needs_shared = pytest.mark.skipif(not PAPERS.is_dir(), reason=f"the full golden files are not at {PAPERS}")
 
 WEIGHTS = [1.0, 2.0, 0.5, 1.5, 0.8]
-LOVASZ, LOVASZ_IMG = batch_or_image("LovaszSoftmaxLoss")
+
+
+def loss(type: str, **keywords):
+    return {"type": type, **keywords}
+
+
+def ohem(thresh: float, min_kept: int, **keywords):
+    return loss("hrnet.ohem", thres=thresh, min_kept=min_kept, ignore_label=255, **keywords)
+
+
+LOVASZ, LOVASZ_IMG = (loss("LovaszSoftmaxLoss", per_image=per_image) for per_image in (False, True))
 RECALL = As(loss("RecallLoss"))
 RECALL_OVER_WEIGHTS = As(loss("RecallLoss", normalize="weights"))
 EXPLOG = As(loss("ExponentialLogarithmicLoss"))
@@ -28,8 +36,7 @@ EXPLOG_PRESENT = As(loss("ExponentialLogarithmicLoss", classes="present"))
 
 
 def ocnet(thresh: float, min_kept: int, **keywords) -> As:
-    """OCNet hands the kept pixels to a weighted cross-entropy, which divides by the sum of their weights."""
-    return As(ohem(thresh, min_kept, selection="ocnet", weight_normalization=True, **keywords))
+    return As(loss("ocnet.ohem", thresh=thresh, min_kept=min_kept, **keywords))
 
 
 def ohem_and(lovasz) -> As:

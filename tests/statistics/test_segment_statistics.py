@@ -135,7 +135,7 @@ def test_only_what_is_asked_for_is_there(name, engine):
     stats = segment_statistics(z, y, asked, engine=engine)
     got = flat(stats)
     assert stats.ranked is None  # ranks come with the histogram alone
-    always = {"pixels", "valid", "labels", "labels_sq"}
+    always = {"pixels", "area", "valid", "labels", "labels_sq"}
     brings = {
         "hits": {"hits", "predicted"}, "errors": {"errors", "error_counts"}, "focal": {"focal.2.0"}, "power": {"power.2.0"},
         "pixel_nll": {"pixel_nll", "pixel_labels", "pixel_weight"}, "ranks": set(), "absent": set(),

@@ -18,6 +18,7 @@ from evenseg.losses.mcc import MCCLoss
 from evenseg.losses.mixed import MixedLoss
 from evenseg.losses.ohem import BootstrappedCrossEntropyLoss, OhemCrossEntropyLoss
 from evenseg.losses.phases import PhasedLoss
+from evenseg.losses.presets import PRESETS, preset
 from evenseg.losses.recall import RecallLoss
 from evenseg.losses.tversky import FocalTverskyLoss, TverskyLoss
 
@@ -43,6 +44,7 @@ LOSSES: dict[str, type[nn.Module]] = {
 
 __all__ = [
     "LOSSES",
+    "PRESETS",
     "BinaryCrossEntropyLoss",
     "BootstrappedCrossEntropyLoss",
     "CrossEntropyLoss",
@@ -68,4 +70,5 @@ __all__ = [
     "StatisticLoss",
     "TverskyLoss",
     "build_loss",
+    "preset",
 ]

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from evenseg.losses.options import MODES, CommonOptions, class_selection, class_weights, flag, label, nearest, one_of
+from evenseg.losses.options import MODES, CommonOptions, class_selection, class_weights, flag, label, nearest, number, one_of
 from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, StatisticsMemory, segment_statistics
 from evenseg.statistics.sync import sum_tensor_over_ranks
-from evenseg.statistics.types import ENGINES
+from evenseg.statistics.types import ENGINES, require
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -80,11 +80,14 @@ class StatisticLoss(nn.Module):
         ignore_index: label that counts nowhere, or None.
         weight: non-negative weight per class.
         per_image: evaluate image by image and average over the images, instead of once for the batch.
-        classes: which classes are averaged: "present" (in the labels), "all", or a list of class numbers.
+        classes: which classes are averaged: "present" (in the labels), "all", "foreground" (all but class 0), or a list of
+            class numbers.
         reduction: "mean", "sum" or "none" (per pixel, or per group and class, depending on the family).
         sync: use the statistics of the global batch under torch.distributed.
         engine: "auto", "eager", "numba".
         memory: None, "accumulate" or a decay: see :class:`evenseg.statistics.StatisticsMemory`.
+        empty_image: with `per_image`, what an image costs in the mean over images of which nothing counts (it is wholly ignored,
+            or holds no counted class); None leaves it out. Other libraries count such an image as 0 or as 1.
 
     Call: `loss(logits, target, pixel_weight=None)` -> scalar. A batch without a valid pixel costs 0 with zero gradient.
     """
@@ -107,9 +110,10 @@ class StatisticLoss(nn.Module):
         self.ignore_index = label("ignore_index", common.get("ignore_index", 255))
         self.per_image = flag("per_image", common.get("per_image", False))
         self.classes = class_selection(common.get("classes", self.default_classes))
-        if self.pixel_mean and not isinstance(self.classes, str):
+        if self.pixel_mean and self.classes not in ("present", "all"):
+            chosen = self.classes if isinstance(self.classes, str) else list(self.classes)
             raise ValueError(
-                f"{type(self).__name__} is a mean over pixels: classes={list(self.classes)} does not apply; use weight to leave classes out"
+                f"{type(self).__name__} is a mean over pixels: classes={chosen!r} does not apply; use weight to leave classes out"
             )
         self.reduction = one_of("reduction", common.get("reduction", "mean"), REDUCTIONS)
         self.sync = flag("sync", common.get("sync", False))
@@ -119,6 +123,10 @@ class StatisticLoss(nn.Module):
         if keep is not None and self.per_image:
             raise ValueError("memory follows the whole batch; it cannot be combined with per_image=True")
         self.memory = None if keep is None else StatisticsMemory(keep)
+        empty = common.get("empty_image")
+        self.empty_image = None if empty is None else number("empty_image", empty)
+        if self.empty_image is not None and not self.per_image:
+            raise ValueError("empty_image is what an image costs in a mean over images; it needs per_image=True")
 
     @property
     def members(self) -> Members:
@@ -176,10 +184,12 @@ class StatisticLoss(nn.Module):
 
     def mean_over_groups(self, value_G: Tensor, counted_G: Tensor) -> Tensor:
         """Mean over the groups that count; with `sync` and `per_image` over the images of all ranks."""
-        total, number = torch.where(counted_G, value_G, 0.0).sum(), counted_G.sum().double()
+        if self.empty_image is not None:
+            value_G, counted_G = torch.where(counted_G, value_G, self.empty_image), torch.ones_like(counted_G)
+        total, groups = torch.where(counted_G, value_G, 0.0).sum(), counted_G.sum().double()
         if self.sync and self.per_image:
-            total, number = sum_tensor_over_ranks(total), sum_tensor_over_ranks(number)
-        return total / number.clamp(min=1)
+            total, groups = sum_tensor_over_ranks(total), sum_tensor_over_ranks(groups)
+        return total / groups.clamp(min=1)
 
     def sum_over_groups(self, value_G: Tensor) -> Tensor:
         """Sum over the groups; with `sync` and `per_image` over the images of all ranks."""
@@ -191,11 +201,34 @@ class StatisticLoss(nn.Module):
         return ", ".join(f"{k}={v!r}" for k, v in shown.items())
 
 
+DIVISORS = ("weights", "valid", "pixels", "entries")
+
+
+class PixelOptions(CommonOptions, total=False):
+    """Keywords of every loss that is a mean over pixels; see :class:`PixelLoss`."""
+
+    divisor: str
+
+
 class PixelLoss(StatisticLoss):
-    """Losses that are means over pixels: a numerator and a denominator per group."""
+    """Losses that are means over pixels: a numerator and a denominator per group.
+
+    Further keyword arguments:
+        divisor: what the mean divides by. "weights" (default): the sum of the weights used, as the loss says; without weights
+            the number of valid pixels (and channels). "valid": the number of valid pixels. "pixels": the number of all pixels,
+            so that ignored ones dilute the loss. "entries": all pixels times channels. The last two are what some other
+            libraries do.
+
+    And those of :class:`StatisticLoss`.
+    """
 
     pixel_mean = True
     _maps = True
+    common_options = frozenset(PixelOptions.__annotations__)
+
+    def __init__(self, *, divisor: str = "weights", **common: Unpack[CommonOptions]):
+        super().__init__(**common)
+        self.divisor = one_of("divisor", divisor, DIVISORS)
 
     def sums(self, stats: SegmentStatistics) -> tuple[Tensor, Tensor]:
         """(G,) weighted sum of the pixels' losses and (G,) what the mean divides it by."""
@@ -211,7 +244,28 @@ class PixelLoss(StatisticLoss):
         total_G, by_G = self.sums(stats)
         if self.reduction == "sum":
             return self.sum_over_groups(total_G)
+        by_G = self.divided_by(by_G, stats)
         return self.mean_over_groups(total_G / torch.where(by_G > 0, by_G, 1.0), by_G > 0)
+
+    def divided_by(self, weights_G: Tensor, stats: SegmentStatistics) -> Tensor:
+        """(G,) what the mean divides by; 0 where there is nothing to average."""
+        if self.divisor == "weights":
+            return weights_G
+        valid_G = stats.valid.double().amax(1)
+        if self.divisor == "valid":
+            return valid_G
+        area_G = require(stats.area, "area")[:, 0].double()
+        size_G = area_G * stats.labels.shape[1] if self.divisor == "entries" else area_G
+        return torch.where(valid_G > 0, size_G, 0.0)
+
+
+MEAN_ORDERS = ("classes_first", "images_first")
+
+
+class RegionOptions(CommonOptions, total=False):
+    """Keywords of every region loss that its subclasses hand on; see :class:`RegionLoss`."""
+
+    mean_order: str
 
 
 class RegionLoss(StatisticLoss):
@@ -220,12 +274,33 @@ class RegionLoss(StatisticLoss):
     Further keyword arguments:
         absent_as_zero: classes without a label count as 0 (and stay in the mean) instead of by their value.
         weight_normalization: divide the weighted sum over classes by the sum of the weights instead of the number of classes.
+        mean_order: with `per_image`, "classes_first" (default) averages the classes of every image, then the images;
+            "images_first" averages every class over the images that count it, then the classes: mIoU-C of Wang et al.,
+            Revisiting evaluation metrics for semantic segmentation, NeurIPS 2023, in which rare classes weigh as much as
+            others.
+
+    And those of :class:`StatisticLoss`.
     """
 
     soft_labels = True
+    common_options = frozenset(RegionOptions.__annotations__)
+    averages_classes: ClassVar[bool] = True  # whether there is one value per class, of which a mean is taken
 
-    def __init__(self, *, absent_as_zero: bool = False, weight_normalization: bool = True, **common: Unpack[CommonOptions]):
+    def __init__(
+        self,
+        *,
+        absent_as_zero: bool = False,
+        weight_normalization: bool = True,
+        mean_order: str = "classes_first",
+        **common: Unpack[CommonOptions],
+    ):
         super().__init__(**common)
+        self.mean_order = one_of("mean_order", mean_order, MEAN_ORDERS)
+        if self.mean_order == "images_first":
+            if not self.per_image:
+                raise ValueError("mean_order='images_first' is a mean over images; it needs per_image=True")
+            if not self.averages_classes:
+                raise ValueError(f"{type(self).__name__} has no mean over classes: mean_order does not apply")
         self.absent_as_zero = flag("absent_as_zero", absent_as_zero)
         self.weight_normalization = flag("weight_normalization", weight_normalization)
 
@@ -244,8 +319,10 @@ class RegionLoss(StatisticLoss):
             return alive
         if self.classes == "present":
             return alive & (stats.labels > 0)
-        chosen = torch.zeros(stats.labels.shape[1], dtype=torch.bool, device=alive.device)
-        chosen[list(self.classes)] = True
+        C = stats.labels.shape[1]
+        chosen = torch.zeros(C, dtype=torch.bool, device=alive.device)
+        # a single channel is foreground
+        chosen[list(range(min(1, C - 1), C)) if self.classes == "foreground" else list(self.classes)] = True
         return alive & chosen
 
     def from_statistics(self, stats: SegmentStatistics) -> Tensor:
@@ -260,9 +337,22 @@ class RegionLoss(StatisticLoss):
         weight_GC = self.class_weight(stats) * counted_GC
         if self.reduction == "sum":
             return self.sum_over_groups((weight_GC * value_GC).sum(1))
+        if self.mean_order == "images_first":
+            return self.mean_over_classes(value_GC, counted_GC, self.class_weight(stats))
         by_G = (weight_GC if self.weight_normalization else counted_GC.double()).sum(1)
         mean_G = (weight_GC * value_GC).sum(1) / torch.where(by_G > 0, by_G, 1.0)
         return self.mean_over_groups(self.finish(mean_G), by_G > 0)
+
+    def mean_over_classes(self, value_GC: Tensor, counted_GC: Tensor, weight_C: Tensor) -> Tensor:
+        """The mean over the images of every class, then over the classes; with `sync` over the images of all ranks."""
+        total_C, images_C = torch.where(counted_GC, value_GC, 0.0).sum(0), counted_GC.double().sum(0)
+        if self.sync:
+            total_C, images_C = sum_tensor_over_ranks(total_C), sum_tensor_over_ranks(images_C)
+        counted_C = images_C > 0
+        weight_C = weight_C * counted_C
+        by = (weight_C if self.weight_normalization else counted_C.double()).sum()
+        mean = (weight_C * total_C / images_C.clamp(min=1)).sum() / torch.where(by > 0, by, 1.0)
+        return self.finish(mean[None])[0]
 
 
 def result_dtype(logits: Tensor) -> torch.dtype:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import PixelLoss
+from evenseg.losses.base import PixelLoss, PixelOptions
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions, class_weights, number
+from evenseg.losses.options import class_weights, number
 from evenseg.statistics import Members, SegmentStatistics
 from evenseg.statistics.types import require
 
@@ -24,7 +24,7 @@ class BinaryCrossEntropyLoss(PixelLoss):
     Args:
         pos_weight: factor of the foreground term, one number or one per channel; does not enter the divisor (as in
             torch.nn.BCEWithLogitsLoss).
-        **common: see :class:`evenseg.losses.base.StatisticLoss`. mode "binary" (default), "multilabel", or "multiclass" for
+        **common: see :class:`evenseg.losses.base.PixelLoss`. mode "binary" (default), "multilabel", or "multiclass" for
             one-vs-rest. `weight` has two entries for "binary", else one per channel.
 
     Range: [0, inf).
@@ -33,7 +33,7 @@ class BinaryCrossEntropyLoss(PixelLoss):
     soft_labels = True
     default_mode = "binary"
 
-    def __init__(self, *, pos_weight: float | Sequence[float] | None = None, **common: Unpack[CommonOptions]):
+    def __init__(self, *, pos_weight: float | Sequence[float] | None = None, **common: Unpack[PixelOptions]):
         super().__init__(**common)
         if isinstance(pos_weight, (int, float)):
             pos_weight = [number("pos_weight", pos_weight, 0)]

@@ -17,6 +17,8 @@ from evenseg.losses.mixed import MixedLoss, unique_names
 from evenseg.losses.options import nearest, number
 from evenseg.losses.own import OwnLoss, loss_name, own_keywords
 from evenseg.losses.phases import PhasedLoss, first_step
+from evenseg.losses.presets import PRESETS, PROJECTS, preset_section, unknown_preset
+from evenseg.losses.presets.adapted import Adapted
 
 
 class LossConfigError(ValueError):
@@ -52,7 +54,8 @@ def build_single_loss(
 ) -> nn.Module:
     """One loss from {"type": name, **keywords}; MixedLoss holds such mappings under "losses".
 
-    A type with a dot in it is an import path, `package.module.MyLoss`: see :class:`evenseg.losses.own.OwnLoss`.
+    A type with a dot in it is a preset, `smp.dice`, with that library's keywords (see :func:`evenseg.losses.preset`), or an import
+    path, `package.module.MyLoss` (see :class:`evenseg.losses.own.OwnLoss`).
 
     Args:
         section: the mapping.
@@ -72,6 +75,9 @@ def build_single_loss(
     name = options.pop("type", None)
     if name is None:
         raise LossConfigError(path, f"has no 'type'; {nearest('', LOSSES)}")
+    if isinstance(name, str) and name in PRESETS:
+        known: dict[str, Any] = {"ignore_index": ignore_index, "sync": sync}
+        return _build_preset(name, options, path, num_classes=num_classes, **known)
     cls, allowed, foreign = _look_up(name, path)
     found = Collector(LossConfigError)
     for key in options:
@@ -92,6 +98,9 @@ def build_single_loss(
         found.finish()
         return MixedLoss(built, numbers)
     found.finish()
+    if cls is Adapted and isinstance(options.get("loss"), Mapping):
+        inner = options["loss"]
+        options["loss"] = build_single_loss(inner, path=f"{path}.loss", num_classes=num_classes, ignore_index=ignore_index, sync=sync)
     if ignore_index is not None and allowed is not None and "ignore_index" in allowed:
         options.setdefault("ignore_index", ignore_index)
     if sync is not None and allowed is not None and "sync" in allowed:
@@ -106,6 +115,20 @@ def build_single_loss(
     return OwnLoss(loss) if foreign else loss
 
 
+def _build_preset(name: str, options: Mapping[str, Any], path: str, *, num_classes: int | None, **known: Any) -> nn.Module:
+    """The loss of a preset; errors name the keyword as it was given."""
+    try:
+        section = preset_section(name, options, **known)
+        # what the preset does not say is not for the data set to say: it is a convention of the other library
+        loss = build_single_loss(section, num_classes=num_classes)
+    except ValueError as error:
+        message = str(error).removeprefix("loss").partition(": ")[2] if isinstance(error, LossConfigError) else str(error)
+        culprit = next((k for k in options if re.match(rf"{re.escape(k)}\b|.*no keyword '{re.escape(k)}'", message)), None)
+        raise LossConfigError(f"{path}.{culprit}" if culprit else path, message) from error
+    loss.preset_name = name  # type: ignore[assignment]
+    return loss
+
+
 def _look_up(name: Any, path: str) -> tuple[type[nn.Module], set[str] | None, bool]:
     """The class of a type, its keywords (None where it takes any), and whether it is a loss of someone else."""
     from evenseg.losses import LOSSES
@@ -114,7 +137,10 @@ def _look_up(name: Any, path: str) -> tuple[type[nn.Module], set[str] | None, bo
         try:
             cls = import_dotted(name, nn.Module)
         except ValueError as error:
-            raise LossConfigError(f"{path}.type", str(error)) from error
+            message = unknown_preset(name) if name.count(".") == 1 and name.split(".")[0] in PROJECTS else str(error)
+            raise LossConfigError(f"{path}.type", message) from error
+        if cls is Adapted:
+            return cls, own_keywords(cls), False
         if not issubclass(cls, (StatisticLoss, MapLoss, MixedLoss)):
             return cls, own_keywords(cls), True
     elif not isinstance(name, str) or name not in LOSSES:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import PixelLoss
+from evenseg.losses.base import PixelLoss, PixelOptions
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions, number
+from evenseg.losses.options import number
 from evenseg.statistics import Members, SegmentStatistics
 from evenseg.statistics.types import require
 
@@ -22,7 +22,7 @@ class CrossEntropyLoss(PixelLoss):
 
     Args:
         label_smoothing: e in [0, 1).
-        **common: see :class:`evenseg.losses.base.StatisticLoss`; mode "multiclass" only.
+        **common: see :class:`evenseg.losses.base.PixelLoss`; mode "multiclass" only.
 
     Range: [0, inf).
 
@@ -35,7 +35,7 @@ class CrossEntropyLoss(PixelLoss):
 
     soft_labels = True
 
-    def __init__(self, *, label_smoothing: float = 0.0, **common: Unpack[CommonOptions]):
+    def __init__(self, *, label_smoothing: float = 0.0, **common: Unpack[PixelOptions]):
         super().__init__(**common)
         if self.mode != "multiclass":
             raise ValueError(f"CrossEntropyLoss is for mode='multiclass'; for {self.mode!r} use BinaryCrossEntropyLoss")

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import refuse_unknown
+from evenseg.losses.base import RegionOptions, refuse_unknown
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions
 from evenseg.losses.tversky import TverskyLoss
 
 
@@ -25,6 +24,7 @@ class DiceLoss(TverskyLoss):
         squared: V-Net denominator. Linear by default, the form nearly every library means by Dice.
         log_loss: -log of the coefficient instead of 1 - coefficient.
         average: "macro" or "micro".
+        overlap: "min" (default) or "product", for soft labels: see :class:`evenseg.losses.tversky.TverskyLoss`.
         **common: see :class:`evenseg.losses.tversky.TverskyLoss`.
 
     Range: [0, 1].
@@ -50,15 +50,17 @@ class DiceLoss(TverskyLoss):
         squared: bool = False,
         log_loss: bool = False,
         average: str = "macro",
+        overlap: str = "min",
         absent_as_zero: bool = False,
         weight_normalization: bool = True,
-        **common: Unpack[CommonOptions],
+        **common: Unpack[RegionOptions],
     ):
         refuse_unknown(type(self), common)
         # TP / (TP + FP/2 + FN/2) is Dice over 2: so are its smoothing terms
         super().__init__(
             alpha=0.5, beta=0.5, smooth_num=smooth_num / 2, smooth_den=smooth_den / 2, eps=eps / 2, squared=squared,
-            log_loss=log_loss, average=average, absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common,
+            log_loss=log_loss, average=average, overlap=overlap, absent_as_zero=absent_as_zero,
+            weight_normalization=weight_normalization, **common,
         )  # fmt: skip
 
 

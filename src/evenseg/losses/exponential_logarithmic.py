@@ -41,6 +41,8 @@ class ExponentialLogarithmicLoss(RegionLoss):
 
     soft_labels = False
     default_classes = "all"
+    averages_classes = False
+    fixed = ("mean_order",)
 
     def __init__(
         self,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import PixelLoss
+from evenseg.losses.base import PixelLoss, PixelOptions
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions, class_weights, number, one_of
+from evenseg.losses.options import class_weights, flag, number, one_of
 from evenseg.statistics import Members, SegmentStatistics
 from evenseg.statistics.types import require
 
@@ -26,8 +26,10 @@ class FocalLoss(PixelLoss):
         gamma: focusing exponent >= 0; 0 gives cross-entropy. Fractional exponents have finite gradients everywhere.
         alpha: None for no balancing; a number, or one per class. In the softmax form it multiplies the class's term; in the
             sigmoid form the background gets 1 - alpha.
+        alpha_complement: in the softmax form, a single alpha is that of every class but 0, and class 0 gets 1 - alpha (kornia,
+            MONAI).
         activation: "softmax" or "sigmoid"; by default what the mode says.
-        **common: see :class:`evenseg.losses.base.StatisticLoss`. With `weight` the mean is divided by the sum of the weights.
+        **common: see :class:`evenseg.losses.base.PixelLoss`. With `weight` the mean is divided by the sum of the weights.
 
     Range: [0, inf).
 
@@ -41,7 +43,8 @@ class FocalLoss(PixelLoss):
         gamma: float = 2.0,
         alpha: float | Sequence[float] | None = None,
         activation: str | None = None,
-        **common: Unpack[CommonOptions],
+        alpha_complement: bool = False,
+        **common: Unpack[PixelOptions],
     ):
         super().__init__(**common)
         self.gamma = number("gamma", gamma, 0, 20)
@@ -53,6 +56,11 @@ class FocalLoss(PixelLoss):
         self.register_buffer("alpha", class_weights("alpha", values), persistent=False)
         if self._activation == "sigmoid" and self.alpha is not None and bool((self.alpha > 1).any()):
             raise ValueError(f"alpha must lie in [0, 1] for the sigmoid form, got {self.alpha.tolist()}")
+        self.alpha_complement = flag("alpha_complement", alpha_complement)
+        if self.alpha_complement and (self._activation == "sigmoid" or self.alpha is None or self.alpha.numel() > 1):
+            raise ValueError("alpha_complement needs the softmax form and a single number alpha")
+        if self.alpha_complement and float(self.alpha) > 1:  # type: ignore[arg-type]
+            raise ValueError(f"alpha must lie in [0, 1] with alpha_complement, got {alpha}")
 
     @property
     def activation(self) -> str:
@@ -74,6 +82,8 @@ class FocalLoss(PixelLoss):
         if self.alpha is None:
             return one, one
         alpha = one * self.alpha.double()
+        if self.alpha_complement:
+            alpha = torch.cat([1 - alpha[:1], alpha[1:]])
         return alpha, 1 - alpha
 
     def sums(self, stats: SegmentStatistics) -> tuple[Tensor, Tensor]:

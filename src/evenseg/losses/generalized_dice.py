@@ -33,6 +33,9 @@ class GeneralizedDiceLoss(RegionLoss):
     Source: Sudre et al., Generalised Dice overlap as a deep learning loss function, DLMIA 2017, eq. 2.
     """
 
+    averages_classes = False
+    fixed = ("mean_order",)
+
     def __init__(
         self,
         *,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing_extensions import Unpack
 
-from evenseg.losses.base import refuse_unknown
+from evenseg.losses.base import RegionOptions, refuse_unknown
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions
 from evenseg.losses.tversky import TverskyLoss
 
 
@@ -22,6 +21,7 @@ class JaccardLoss(TverskyLoss):
         squared: sum p² and y² in the sizes.
         log_loss: -log of the index instead of 1 - index.
         average: "macro" or "micro".
+        overlap: "min" (default) or "product", for soft labels: see :class:`evenseg.losses.tversky.TverskyLoss`.
         **common: see :class:`evenseg.losses.tversky.TverskyLoss`.
 
     Range: [0, 1].
@@ -41,14 +41,15 @@ class JaccardLoss(TverskyLoss):
         squared: bool = False,
         log_loss: bool = False,
         average: str = "macro",
+        overlap: str = "min",
         absent_as_zero: bool = False,
         weight_normalization: bool = True,
-        **common: Unpack[CommonOptions],
+        **common: Unpack[RegionOptions],
     ):
         refuse_unknown(type(self), common)
         super().__init__(
             alpha=1.0, beta=1.0, smooth_num=smooth_num, smooth_den=smooth_den, eps=eps, squared=squared, log_loss=log_loss,
-            average=average, absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common,
+            average=average, overlap=overlap, absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common,
         )  # fmt: skip
 
 

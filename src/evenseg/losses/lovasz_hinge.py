@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from evenseg.losses.base import RegionOptions
 from evenseg.losses.functional_form import functional
 from evenseg.losses.lovasz_softmax import _LovaszLoss
-from evenseg.losses.options import CommonOptions
 from evenseg.statistics import DEFAULT_BINS
 
 
@@ -40,7 +40,7 @@ class LovaszHingeLoss(_LovaszLoss):
         num_bins: int = DEFAULT_BINS,
         absent_as_zero: bool = False,
         weight_normalization: bool = True,
-        **common: Unpack[CommonOptions],
+        **common: Unpack[RegionOptions],
     ):
         super().__init__(
             method=method, num_bins=num_bins, absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common

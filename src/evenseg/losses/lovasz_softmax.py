@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from evenseg.losses.base import RegionLoss, channels, result_dtype
+from evenseg.losses.base import RegionLoss, RegionOptions, channels, result_dtype
 from evenseg.losses.functional_form import functional
 from evenseg.losses.lovasz import lovasz_by_sorting, lovasz_from_histogram
-from evenseg.losses.options import CommonOptions, one_of
+from evenseg.losses.options import one_of
 from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, segment_statistics
 from evenseg.statistics.bins import check_bins
 from evenseg.statistics.labels import NO_IGNORE, canonical_labels, flatten_target
@@ -29,7 +29,7 @@ class _LovaszLoss(RegionLoss):
         num_bins: int = DEFAULT_BINS,
         absent_as_zero: bool = False,
         weight_normalization: bool = True,
-        **common: Unpack[CommonOptions],
+        **common: Unpack[RegionOptions],
     ):
         super().__init__(absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common)
         self.method = one_of("method", method, ("histogram", "sort"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import RegionLoss
+from evenseg.losses.base import RegionLoss, RegionOptions
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions, number
+from evenseg.losses.options import number
 from evenseg.statistics import Members, SegmentStatistics
 from evenseg.statistics.types import require
 
@@ -34,7 +34,7 @@ class MCCLoss(RegionLoss):
         eps: float = 1e-5,
         absent_as_zero: bool = False,
         weight_normalization: bool = True,
-        **common: Unpack[CommonOptions],
+        **common: Unpack[RegionOptions],
     ):
         super().__init__(absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common)
         self.eps = number("eps", eps, 0, open_low=True)

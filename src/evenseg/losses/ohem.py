@@ -28,6 +28,8 @@ class _SelectiveCrossEntropyLoss(StatisticLoss):
     """Cross-entropy over a selection of the pixels; the subclasses select."""
 
     pixel_mean = True
+    rank_weighted = False  # whether class weights take part in the selection
+    divisor_share = 0.0  # of all pixels, added to the divisor
 
     def __init__(self, *, weight_normalization: bool = False, **common: Unpack[CommonOptions]):
         super().__init__(**common)
@@ -63,9 +65,11 @@ class _SelectiveCrossEntropyLoss(StatisticLoss):
             loss, valid = nll[i], (label[i] >= 0) & (weight[i] > 0)
             counts = torch.tensor([int(valid.sum()), 1 if self.per_image else nll.shape[0]], device=nll.device)
             number_valid, number_images = (sum_tensor_over_ranks(counts) if sync else counts).tolist()
-            share = self.select(loss, valid, number_valid, number_images).to(nll.dtype) * weight[i]
+            ranked = loss * class_weight[i] if self.rank_weighted else loss
+            share = self.select(ranked, valid, number_valid, number_images).to(nll.dtype) * weight[i]
             total = torch.where(valid, share * class_weight[i] * loss, 0.0).sum(dtype=torch.float64)
             divisor = torch.where(valid, share * class_weight[i] if self.weight_normalization else share, 0.0).sum(dtype=torch.float64)
+            divisor = torch.where(divisor > 0, divisor + self.divisor_share * valid.numel(), 0.0)
             totals.append(sum_tensor_over_ranks(total) if sync else total)
             divisors.append(sum_tensor_over_ranks(divisor) if sync else divisor)
         total_G, by_G = torch.stack(totals), torch.stack(divisors)
@@ -85,7 +89,9 @@ class OhemCrossEntropyLoss(_SelectiveCrossEntropyLoss):
         min_kept_per_image: an int `min_kept` is per image: multiplied by the number of images. With crops of another size or
             another batch size, a fraction keeps its meaning by itself.
         selection: "hrnet" (default): at most all valid pixels but the easiest count towards min_kept. "ocnet": min_kept at or
-            above the number of valid pixels keeps all, and pixels equal to the threshold are kept.
+            above the number of valid pixels keeps all, and pixels equal to the threshold are kept. "paddleseg": min_kept - 1
+            pixels, all of them for a min_kept of 0 or at least the number of valid pixels, and 1e-5 of all pixels is added
+            to the divisor.
         weight_normalization: divide by the sum of the kept pixels' class weights instead of their number.
         **common: see :class:`evenseg.losses.base.StatisticLoss`; with `per_image` the selection is made image by image.
 
@@ -111,7 +117,8 @@ class OhemCrossEntropyLoss(_SelectiveCrossEntropyLoss):
         self.min_kept_per_image = flag("min_kept_per_image", min_kept_per_image)
         if self.min_kept_per_image and isinstance(min_kept, float):
             raise ValueError("min_kept_per_image is for a number of pixels; a fraction is relative already")
-        self.selection = one_of("selection", selection, ("hrnet", "ocnet"))
+        self.selection = one_of("selection", selection, ("hrnet", "ocnet", "paddleseg"))
+        self.divisor_share = 1e-5 if self.selection == "paddleseg" else 0.0
 
     def select(self, nll: Tensor, valid: Tensor, number_valid: int, images: int) -> Tensor:
         if number_valid == 0:
@@ -120,13 +127,18 @@ class OhemCrossEntropyLoss(_SelectiveCrossEntropyLoss):
             k = math.ceil(self.min_kept * number_valid)
         else:
             k = self.min_kept * (images if self.min_kept_per_image else 1)
+        if self.selection == "paddleseg":
+            if not 0 < k < number_valid:
+                return valid
+            k -= 1
         most = number_valid - 1 if self.selection == "hrnet" else number_valid
         k = max(1, min(k, most))
         limit = -math.log(self.thresh)
-        hard = valid & ((nll > limit) if self.selection == "hrnet" else (nll >= limit))
+        strict = self.selection != "ocnet"
+        hard = valid & ((nll > limit) if strict else (nll >= limit))
         kth = kth_largest(nll.float(), valid, k, sync=self.sync and not self.per_image)
         # the k-th hardest is hard itself exactly if at least k are
-        enough = kth > limit if self.selection == "hrnet" else kth >= limit
+        enough = kth > limit if strict else kth >= limit
         return torch.where(enough, hard, valid & (nll.float() >= kth))
 
 

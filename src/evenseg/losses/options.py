@@ -27,6 +27,7 @@ class CommonOptions(TypedDict, total=False):
     sync: bool
     engine: str
     memory: str | float | None
+    empty_image: float | None
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -87,10 +88,10 @@ def class_weights(name: str, value: Any) -> Tensor | None:
 
 
 def class_selection(value: Any) -> str | tuple[int, ...]:
-    """'present', 'all', or a tuple of distinct class numbers."""
+    """'present', 'all', 'foreground', or a tuple of distinct class numbers."""
     if isinstance(value, str):
-        return one_of("classes", value, ("present", "all"))
+        return one_of("classes", value, ("present", "all", "foreground"))
     integers = isinstance(value, Sequence) and all(isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in value)
     if not integers or len(value) == 0 or len(set(value)) != len(value):
-        raise ValueError(f"classes must be 'present', 'all' or a list of distinct class numbers, got {value!r}")
+        raise ValueError(f"classes must be 'present', 'all', 'foreground' or a list of distinct class numbers, got {value!r}")
     return tuple(value)

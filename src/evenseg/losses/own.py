@@ -63,4 +63,5 @@ def own_keywords(loss: Callable[..., Any]) -> set[str] | None:
 
 def loss_name(loss: nn.Module) -> str:
     """What a loss is called among the terms."""
-    return loss.name if isinstance(loss, OwnLoss) else type(loss).__name__
+    named = getattr(loss, "preset_name", None) or (loss.name if isinstance(loss, OwnLoss) else type(loss).__name__)
+    return str(named)

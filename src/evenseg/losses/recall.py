@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import PixelLoss
+from evenseg.losses.base import PixelLoss, PixelOptions
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions, one_of
+from evenseg.losses.options import one_of
 from evenseg.statistics import Members, SegmentStatistics
 from evenseg.statistics.types import require
 
@@ -23,7 +23,7 @@ class RecallLoss(PixelLoss):
     Args:
         normalize: "pixels" divides by n (the authors' class, used in their training); "weights" by the sum of w[y_i] (the
             authors' function), which undoes the global shrinking of the loss as recall rises.
-        **common: see :class:`evenseg.losses.base.StatisticLoss`; `weight` multiplies w.
+        **common: see :class:`evenseg.losses.base.PixelLoss`; `weight` multiplies w.
 
     Range: [0, inf).
 
@@ -31,7 +31,7 @@ class RecallLoss(PixelLoss):
     the counts of label 255 onto a class; here ignored pixels count nowhere.
     """
 
-    def __init__(self, *, normalize: str = "pixels", **common: Unpack[CommonOptions]):
+    def __init__(self, *, normalize: str = "pixels", **common: Unpack[PixelOptions]):
         super().__init__(**common)
         if self.mode != "multiclass":
             raise ValueError(f"RecallLoss is for mode='multiclass', got {self.mode!r}; give it two channels for a binary task")

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from evenseg.losses.base import RegionLoss, refuse_unknown
+from evenseg.losses.base import RegionLoss, RegionOptions, refuse_unknown
 from evenseg.losses.functional_form import functional
-from evenseg.losses.options import CommonOptions, flag, number, one_of
+from evenseg.losses.options import flag, number, one_of
 from evenseg.statistics import Members, SegmentStatistics
 from evenseg.statistics.types import require
 
@@ -36,6 +36,8 @@ class TverskyLoss(RegionLoss):
         squared: sum p² and y² instead of p and y in the sizes (V-Net form).
         log_loss: -log of the index instead of 1 - index.
         average: "macro" (one index per class) or "micro" (classes summed first).
+        overlap: "min" (default): for soft labels TP = sum min(p, y). "product": TP = sum p y, the form of many libraries, whose
+            loss is not smallest at p = y for soft labels. The same for hard labels.
         **common: `absent_as_zero`, `weight_normalization` of :class:`evenseg.losses.base.RegionLoss` and the keywords of
             :class:`evenseg.losses.base.StatisticLoss`.
 
@@ -55,9 +57,10 @@ class TverskyLoss(RegionLoss):
         squared: bool = False,
         log_loss: bool = False,
         average: str = "macro",
+        overlap: str = "min",
         absent_as_zero: bool = False,
         weight_normalization: bool = True,
-        **common: Unpack[CommonOptions],
+        **common: Unpack[RegionOptions],
     ):
         super().__init__(absent_as_zero=absent_as_zero, weight_normalization=weight_normalization, **common)
         self.alpha, self.beta = number("alpha", alpha, 0), number("beta", beta, 0)
@@ -65,19 +68,24 @@ class TverskyLoss(RegionLoss):
         self.eps = number("eps", eps, 0, open_low=True)
         self.squared, self.log_loss = flag("squared", squared), flag("log_loss", log_loss)
         self.average = one_of("average", average, ("macro", "micro"))
+        self.overlap = one_of("overlap", overlap, ("min", "product"))
         if self.average == "micro" and (self.weight is not None or self.absent_as_zero):
             name = "weight" if self.weight is not None else "absent_as_zero"
             raise ValueError(f"average='micro' has one index for all classes: {name} does not apply")
 
     @property
     def members(self) -> Members:
-        return Members(prob_sq=True, product=True) if self.squared else Members(prob=True, overlap=True)
+        if self.squared:
+            return Members(prob_sq=True, product=True)
+        return Members(prob=True, product=True) if self.overlap == "product" else Members(prob=True, overlap=True)
 
     def sizes(self, stats: SegmentStatistics) -> tuple[Tensor, Tensor, Tensor]:
         """(G, C) intersection, size of the prediction, size of the label."""
         if self.squared:
             return require(stats.product, "product"), require(stats.prob_sq, "prob_sq"), stats.labels_sq.double()
-        return require(stats.overlap, "overlap"), require(stats.prob, "prob"), stats.labels.double()
+        name = "product" if self.overlap == "product" else "overlap"
+        overlap = require(getattr(stats, name), name)
+        return overlap, require(stats.prob, "prob"), stats.labels.double()
 
     def formula(self, stats: SegmentStatistics) -> Tensor:
         sizes = self.sizes(stats)
@@ -109,7 +117,7 @@ class FocalTverskyLoss(TverskyLoss):
     Source: Abraham and Khan, A novel focal Tversky loss function, ISBI 2019, eq. 3.
     """
 
-    fixed = ("log_loss",)
+    fixed = ("log_loss", "overlap")
 
     def __init__(
         self,
@@ -125,7 +133,7 @@ class FocalTverskyLoss(TverskyLoss):
         average: str = "macro",
         absent_as_zero: bool = False,
         weight_normalization: bool = True,
-        **common: Unpack[CommonOptions],
+        **common: Unpack[RegionOptions],
     ):
         refuse_unknown(type(self), common)
         super().__init__(

@@ -103,6 +103,9 @@ def segment_statistics(
         else:
             prepared = soft_targets(flat, ignore) if soft else canonical_labels(flat, labels_to, ignore)
             stats = eager_statistics(logits_NCP, prepared, members, activation, per_image, num_bins, weight_NP)
+        images, _, pixels = logits_NCP.shape
+        groups, each = (images, pixels) if per_image else (1, images * pixels)
+        stats = dataclasses.replace(stats, area=torch.full((groups, 1), each, dtype=torch.int64, device=logits.device))
         if stats.peak is not None:
             stats = dataclasses.replace(stats, peak=torch.where(stats.labels > 0, 0.0, stats.peak))
         if sync and not per_image:

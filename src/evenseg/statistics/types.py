@@ -69,10 +69,11 @@ class SegmentStatistics:
     """Sums over the pixels of a batch, per group and class. Members that were not asked for are None.
 
     Counts (`valid`, `labels`, `predicted`, `hits`, `error_counts`) carry no gradient. They are weighted by
-    `pixel_weight` where one was given; `pixels` never is.
+    `pixel_weight` where one was given; `pixels` and `area` never are.
 
     Attributes:
         pixels: (G, C) int64, number of valid pixels (equal over the classes but for multilabel targets).
+        area: (G, 1) int64, number of all pixels, ignored ones included; None in statistics made by hand.
         valid: (G, C), sum of the pixel weights of the valid pixels.
         labels: (G, C), sum of y_c. `labels_sq`: sum of y_c² (equal to `labels` for hard labels).
         prob, prob_sq, overlap, product, nll, nll_all: (G, C), see :class:`Members`.
@@ -93,6 +94,7 @@ class SegmentStatistics:
     valid: Tensor
     labels: Tensor
     labels_sq: Tensor
+    area: Tensor | None = None
     prob: Tensor | None = None
     prob_sq: Tensor | None = None
     overlap: Tensor | None = None
@@ -115,7 +117,7 @@ class SegmentStatistics:
     soft: bool = False
 
     SUMS = (
-        "pixels", "valid", "labels", "labels_sq", "prob", "prob_sq", "overlap", "product", "nll", "nll_rest", "nll_all",
+        "pixels", "area", "valid", "labels", "labels_sq", "prob", "prob_sq", "overlap", "product", "nll", "nll_rest", "nll_all",
         "focal", "focal_rest", "power", "predicted", "hits", "errors", "error_counts",
     )  # fmt: skip
 
