@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -11,7 +12,7 @@ from torch import nn
 from evenseg.config import file_schema, keyword_model, keyword_schema
 from evenseg.data import DATASETS, SAMPLERS, TRANSFORMS
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES
-from evenseg.losses import LOSSES, MixedLoss
+from evenseg.losses import LOSSES, PRESETS, MixedLoss
 from evenseg.losses.base import StatisticLoss, keywords
 from evenseg.losses.options import CommonOptions
 from evenseg.models import MODELS, more_parameters
@@ -57,6 +58,7 @@ def _loss_section() -> Schema:
             schema["properties"] |= {"losses": parts, "coef": _NUMBERS}
             schema["required"] = ["type", "losses", "coef"]
         terms.append(schema)
+    terms += [keyword_schema(name, keyword_model(one.section, more=_OF_PRESETS), one.section) for name, one in PRESETS.items()]
     term = {"$ref": "#/$defs/loss_term"}
     outputs: Schema = {"types": {"type": "array", "minItems": 1, "items": term}, "coef": _NUMBERS}
     step: Schema = {"type": "integer", "minimum": 1, "description": "step at which the phase begins, counted from 0"}
@@ -77,6 +79,11 @@ def _loss_section() -> Schema:
     return {"anyOf": [section, term], "$defs": {"loss_term": {"anyOf": [*terms, {"$ref": "#/$defs/own"}]}}}
 
 
+# what presets take beside the other library's own keywords
+_OF_PRESETS = {
+    name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+    for name, kind in {"ignore_index": int | None, "engine": str, "sync": bool, "method": str, "num_bins": int}.items()
+}
 _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
 
 

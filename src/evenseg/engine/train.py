@@ -36,6 +36,7 @@ from evenseg.engine.trainer import (
     seed_everything,
 )
 from evenseg.engine.unreadable import UnreadableImages, clear_data_errors
+from evenseg.losses import PRESETS
 from evenseg.models import check_weights
 
 
@@ -254,7 +255,12 @@ def _main_types(section: Mapping[str, Any]) -> str:
     """Returns the types of the main output's loss, like `CrossEntropy+LovaszSoftmax`."""
     first = section["types"][0] if "types" in section else section
     parts = first.get("losses", [first])
-    return "+".join(str(part["type"]).rpartition(".")[2].removesuffix("Loss") for part in parts)
+    return "+".join(_short(str(part["type"])) for part in parts)
+
+
+def _short(loss: str) -> str:
+    """Returns the name of a loss without the path of its module; a preset's name is whole."""
+    return loss if loss in PRESETS else loss.rpartition(".")[2].removesuffix("Loss")
 
 
 def _summary(experiment: Experiment, recorder: Recorder, name: str, module: SegmentationModule) -> dict[str, Any]:

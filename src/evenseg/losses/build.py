@@ -122,7 +122,9 @@ def _build_preset(name: str, options: Mapping[str, Any], path: str, *, num_class
         # what the preset does not say is not for the data set to say: it is a convention of the other library
         loss = build_single_loss(section, num_classes=num_classes)
     except ValueError as error:
-        message = str(error).removeprefix("loss").partition(": ")[2] if isinstance(error, LossConfigError) else str(error)
+        # the keyword of ours at fault is not one that was given
+        inner = isinstance(error, LossConfigError)
+        message = f"{name}: {str(error).partition(': ')[2]}" if inner else str(error)
         culprit = next((k for k in options if re.match(rf"{re.escape(k)}\b|.*no keyword '{re.escape(k)}'", message)), None)
         raise LossConfigError(f"{path}.{culprit}" if culprit else path, message) from error
     loss.preset_name = name  # type: ignore[assignment]

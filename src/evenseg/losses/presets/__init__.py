@@ -116,12 +116,14 @@ def _hand_on(section: Section, ours: Mapping[str, Any]) -> set[str]:
 
 def unknown_preset(name: str) -> str:
     """The message for a name that is none, with the nearest one."""
-    project = str(name).partition(".")[0]
+    project, _, loss = str(name).partition(".")
     siblings = [key for key in PRESETS if key.startswith(f"{project}.")]
-    near = difflib.get_close_matches(str(name), PRESETS, n=1, cutoff=0.6)
-    if siblings and not near:
-        return f"unknown preset {name!r}; of {project} there are {', '.join(siblings)}"
-    return f"unknown preset {name!r}; {nearest(str(name), PRESETS)}"
+    if not siblings:
+        return f"unknown preset {name!r}; {nearest(str(name), PRESETS)}"
+    # the library is right: only the rest of the name says what was meant
+    near = difflib.get_close_matches(loss, [key.partition(".")[2] for key in siblings], n=1, cutoff=0.6)
+    meant = f"did you mean {f'{project}.{near[0]}'!r}?" if near else f"of {project} there are {', '.join(siblings)}"
+    return f"unknown preset {name!r}; {meant}"
 
 
 __all__ = ["OURS", "PRESETS", "PROJECTS", "Preset", "preset", "preset_section", "unknown_preset"]
