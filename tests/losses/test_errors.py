@@ -145,7 +145,7 @@ OPTIONS = {
     "nothing near": (
         L.LovaszSoftmaxLoss,
         {"qqq": 1},
-        r"has no keyword 'qqq'; allowed: absent_as_zero, .* num_bins, \.\.\. \(13 in all\)",
+        r"has no keyword 'qqq'; allowed: absent_as_zero, .* method, \.\.\. \(15 in all\)",
     ),
     "negative weight": (
         L.CrossEntropyLoss,

@@ -76,8 +76,7 @@ def build_single_loss(
     if name is None:
         raise LossConfigError(path, f"has no 'type'; {nearest('', LOSSES)}")
     if isinstance(name, str) and name in PRESETS:
-        known: dict[str, Any] = {"ignore_index": ignore_index, "sync": sync}
-        return _build_preset(name, options, path, num_classes=num_classes, **known)
+        return _build_preset(name, options, path, num_classes=num_classes, ignore_index=ignore_index, sync=sync)
     cls, allowed, foreign = _look_up(name, path)
     found = Collector(LossConfigError)
     for key in options:
@@ -123,8 +122,8 @@ def _build_preset(name: str, options: Mapping[str, Any], path: str, *, num_class
         loss = build_single_loss(section, num_classes=num_classes)
     except ValueError as error:
         # the keyword of ours at fault is not one that was given
-        inner = isinstance(error, LossConfigError)
-        message = f"{name}: {str(error).partition(': ')[2]}" if inner else str(error)
+        inner = [str(one).partition(": ")[2] for one in getattr(error, "errors", ())]
+        message = f"{name}: {'; '.join(inner)}" if inner else str(error)
         culprit = next((k for k in options if re.match(rf"{re.escape(k)}\b|.*no keyword '{re.escape(k)}'", message)), None)
         raise LossConfigError(f"{path}.{culprit}" if culprit else path, message) from error
     loss.preset_name = name  # type: ignore[assignment]
