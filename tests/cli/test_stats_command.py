@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from evenseg.cli import app
 from evenseg.config import make_config
-from evenseg.engine import check_signatures
+from evenseg.engine import check_signatures, cross_check
 
 
 def stats(*arguments):
@@ -70,3 +70,22 @@ def test_odd_labels_are_answered_as_training_does(tiny, write_yaml, make_folder,
     assert result.stderr.startswith(f"error: {file}: train_dataset: ")
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_suggestion_has_a_coefficient_for_every_output_of_a_network_of_ones_own(tiny, write_yaml, tmp_path, monkeypatch):
+    (tmp_path / "twin.py").write_text(
+        "from torch import nn\n"
+        "class Twin(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.main, self.side = nn.Conv2d(3, num_classes, 1), nn.Conv2d(3, num_classes, 1)\n"
+        "    def forward(self, image):\n"
+        "        return [self.main(image), self.side(image)]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tiny["model"] = {"type": "twin.Twin"}
+    result = stats(write_yaml(tiny), "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    tiny["loss"] = json.loads((tmp_path / "found.json").read_text())["suggestion"]["loss"]
+    assert tiny["loss"]["coef"] == [1.0, 0.4]
+    assert cross_check(make_config(tiny)).model is not None

@@ -212,6 +212,34 @@ def test_workers_share_the_runs(tiny_study, tmp_path):
             assert len(rows) == 2, "one training row and one validation row: trained once"
 
 
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("mysterydb://host/db", "the storage 'mysterydb://host/db' cannot be opened: .*mysterydb"),
+        ("sqlite:/study.db", "is neither a database URL, like sqlite:///study.db, nor the path of a journal file"),
+        ("", "is neither a database URL"),
+        ("sqlite:///nowhere/study.db", "the storage 'sqlite:///nowhere/study.db' cannot be made: there is no folder nowhere"),
+        ("nowhere/journal.log", "cannot be made: there is no folder nowhere"),
+        (".", "the storage '.' is a folder"),
+        ("notes.txt", "the storage 'notes.txt' cannot be (used|opened): "),
+        ("sqlite:///notes.txt", "the storage 'sqlite:///notes.txt' cannot be (used|opened): .*not a database"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_leaves_nothing(tiny_study, tmp_path, monkeypatch, storage, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no journal\n" * 100)
+    with pytest.raises(ValueError, match=message):
+        compare(make_config(tiny_study), [0], "study", storage=storage)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "no journal\n" * 100
+
+
+def test_a_journal_in_the_study_folder_may_be_named(tiny_study, tmp_path):
+    tiny_study |= {"iters": 1, "losses": {"CE": tiny_study["losses"]["CE"]}}
+    assert compare(make_config(tiny_study), [0], tmp_path / "study", storage=str(tmp_path / "study" / "our.log")).is_file()
+    assert (tmp_path / "study" / "our.log").is_file()
+
+
 def test_a_run_trained_on_its_own_is_taken_over(tiny_study, tmp_path):
     """And the results count, not the storage: it may be deleted."""
     tiny_study["iters"] = 1

@@ -14,6 +14,7 @@ from evenseg.engine.build import build_data, build_model, naming_the_file
 from evenseg.engine.files import write_json, write_text
 from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.module import SegmentationModule
+from evenseg.engine.out_of_memory import less_for_images, naming_lack_of_memory
 from evenseg.engine.placement import is_first_process, is_torchrun, placement
 from evenseg.engine.resolve import check_all_data
 from evenseg.engine.run_folder import load_run_config
@@ -63,7 +64,7 @@ def evaluate(run_folder: str | Path, split: Split = "val", overrides: Sequence[s
     module = SegmentationModule(model, classes, meter=ImageMeter(classes, config.evaluation, in_full=True))
     samples = EvaluationSamples(data.dataset, data.pipeline, config.on_unreadable)
     unreadable = UnreadableImages()
-    with quiet(), clear_data_errors():
+    with quiet(), clear_data_errors(), naming_lack_of_memory(lambda: less_for_images(config)):
         # a run's own number of devices need not be that of the machine where it is measured
         trainer = make_trainer(config, callbacks=[unreadable], **(placement(config) if is_torchrun() else {}))
         place = ImageByImage(len(samples), trainer.global_rank, trainer.world_size)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from evenseg.config import Config, ConfigError, DatasetSection
-from evenseg.data import SegmentationDataset, UnpairedFilesError
+from evenseg.data import Classes, SegmentationDataset, UnpairedFilesError
 from evenseg.data.class_statistics import WEIGHTS, SplitStatistics, Suggestion, order_of_size, split_statistics, suggest
 from evenseg.data.diagnosis import STOPPING_RULES, Finding, Scan, diagnose, missing_files, scan, unpaired_files
 from evenseg.data.list_file import MissingFilesError
-from evenseg.engine.build import build_data, model_section, naming_the_file
+from evenseg.engine.build import build_data, build_model, model_section, naming_the_file
 
 SECTIONS = ("train_dataset", "val_dataset", "test_dataset")
 
@@ -99,6 +99,7 @@ def statistics(config: Config, progress: Callable[[str, int], Callable[[], objec
     """
     splits = []
     weights: dict[str, list[float | None]] = {}
+    classes: Classes | None = None
     with naming_the_file(config):
         kind, _ = model_section(config)
         for name in SECTIONS:
@@ -106,6 +107,7 @@ def statistics(config: Config, progress: Callable[[str, int], Callable[[], objec
             if section is None:
                 continue
             dataset = build_data(section, name).dataset
+            classes = classes or dataset.classes
             advance = progress(name, len(dataset)) if progress else None
             skip = config.on_unreadable == "skip"
             seen = scan(dataset, name, thorough=False, skip_unreadable=skip, objects=True, advance=advance)
@@ -116,8 +118,12 @@ def statistics(config: Config, progress: Callable[[str, int], Callable[[], objec
                 raise ConfigError("no mask holds a pixel of any class", key_path=name)
             splits.append(split_statistics(seen))
             weights = weights or {rule: weigh(seen.class_counts) for rule, weigh in WEIGHTS.items()}
-    outputs = getattr(kind, "num_outputs", 1)
-    suggestion = suggest(splits[0], outputs if isinstance(outputs, int) else 1)
+        outputs: Any = getattr(kind, "num_outputs", None)
+        if not isinstance(outputs, int):
+            # a network of one's own: its outputs are counted
+            assert classes is not None
+            outputs = build_model(config, classes, pretrained=False).num_outputs
+    suggestion = suggest(splits[0], int(outputs))
     return Statistics(tuple(splits), weights, suggestion)
 
 

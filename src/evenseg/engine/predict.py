@@ -20,6 +20,7 @@ from evenseg.config import EvaluationSection
 from evenseg.data import Classes, ImageRows, open_rows
 from evenseg.engine.inference import Predictor
 from evenseg.engine.loaded_run import LoadedRun, load_run
+from evenseg.engine.out_of_memory import less_for_images, naming_lack_of_memory
 from evenseg.engine.png import PngWriter
 
 # images of more pixels are cut into windows where the run names none
@@ -91,6 +92,7 @@ def predict(
                 continue
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(naming_lack_of_memory(lambda: less_for_images(run.config)))
             written.append(_predict_one(run, rows, target, overlay, probabilities, say))
     return Predicted(folder, tuple(written), tuple(skipped))
 

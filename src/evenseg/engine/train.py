@@ -21,6 +21,7 @@ from evenseg.engine.loggers import build_loggers
 from evenseg.engine.measure import ImageMeter
 from evenseg.engine.memory import PeakMemory
 from evenseg.engine.module import SegmentationModule
+from evenseg.engine.out_of_memory import less_for_training, naming_lack_of_memory
 from evenseg.engine.overlays import write_overlays
 from evenseg.engine.placement import is_first_process, num_processes
 from evenseg.engine.progress import StepProgress
@@ -152,7 +153,8 @@ def _run(
             recorder.loggers = build_loggers(config, path, name, first_step) if first else []
             # again: building a loss may draw random numbers, and runs of one seed must differ by the loss alone
             seed_everything(config.seed)
-            with quiet(), clear_data_errors():
+            memory_error = naming_lack_of_memory(lambda: less_for_training(config, path, recorder.steps))
+            with quiet(), clear_data_errors(), memory_error:
                 _fit(experiment, module, recorder, [unreadable, *callbacks], whole_images, checkpoint, first_step)
         except BaseException as error:
             if recorder.steps == 0 and first and not going_on:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 # what such a loss may raise when it meets what it was not written for
@@ -42,6 +43,8 @@ class OwnLoss(nn.Module):
         labels = target if target.is_floating_point() else target.long()
         try:
             value = self.loss(logits, labels, **extra, **context)
+        except torch.OutOfMemoryError:
+            raise  # no fault of the loss
         except _REFUSALS as error:
             shapes = f"logits {tuple(logits.shape)} and a target {tuple(target.shape)}"
             raise ValueError(

@@ -16,7 +16,7 @@ from evenseg.engine import is_finished, is_resumable
 from evenseg.engine.placement import is_torchrun
 from evenseg.engine.run_folder import check_free
 from evenseg.study.plan import make_plan, make_variants
-from evenseg.study.queue import JOURNAL, Queue, study_name
+from evenseg.study.queue import JOURNAL, Queue, check_storage, study_name
 
 
 def compare(
@@ -68,7 +68,7 @@ def compare(
     workers = section.workers if workers is None else workers
     prune = section.prune if prune is None else prune
     splits = section.evaluate if evaluate is None else tuple(evaluate)
-    storage = storage or section.storage
+    storage = section.storage if storage is None else storage
     if config.losses is None and not grid:
         raise ConfigError(
             "compare needs `losses`, a mapping of name to loss section, where this file has one `loss`",
@@ -84,6 +84,8 @@ def compare(
         raise ConfigError("the test split is to be evaluated, but there is none", key_path="test_dataset", file=config.source)
     study = Path(output)
     _check_folder(study)
+    if storage is not None:
+        check_storage(storage, study)
     variants = make_variants(config, grid)
     if is_torchrun() or any(variant.config.devices > 1 for variant in variants):
         # the processes of one run would each take runs of their own
@@ -120,7 +122,7 @@ def compare(
             variants=variants,
             seeds=seeds,
             plan=plan,
-            storage=storage or str(study / JOURNAL),
+            storage=str(study / JOURNAL) if storage is None else storage,
             name=study_name(study, [variant.config.model_dump() for variant in variants]),
             folder_id=folder_id,
             grid=grid,

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 import threading
 import time
 import warnings
@@ -85,14 +86,15 @@ class Queue:
         self.busy: dict[str, str] = {}
         self._choices = {key: [_plain(value) for value in values] for key, values in choices.items()}
         self._storage = open_storage(storage, self._stale)
-        self.study = optuna.create_study(
-            storage=self._storage,
-            study_name=name,
-            direction="maximize",
-            sampler=optuna.samplers.RandomSampler(),
-            pruner=pruner or optuna.pruners.NopPruner(),
-            load_if_exists=True,
-        )
+        with _refusing(storage):
+            self.study = optuna.create_study(
+                storage=self._storage,
+                study_name=name,
+                direction="maximize",
+                sampler=optuna.samplers.RandomSampler(),
+                pruner=pruner or optuna.pruners.NopPruner(),
+                load_if_exists=True,
+            )
 
     def fill(self, *, again: Iterable[str] = (), overwrite: bool = False) -> None:
         """Queues every run that is neither waiting, running nor ended.
@@ -343,6 +345,42 @@ def open_storage(storage: str, stale: Any = None) -> Any:
                 raise ValueError(f"the storage {storage!r} cannot be opened: {first}") from error
             time.sleep(random.uniform(0.1, 0.5))
     raise AssertionError("unreachable")
+
+
+def check_storage(storage: str, study: Path) -> None:
+    """Looks whether a storage can be used, before anything is made for a study; makes nothing itself.
+
+    Args:
+        storage: a database URL or the path of a journal file.
+        study: the study folder, which may be made later and may hold the storage.
+
+    Raises:
+        ValueError: it cannot be made or opened, or holds something else than Optuna's studies.
+    """
+    if re.match(r"[A-Za-z][\w+]*:/(?!/)", storage) or not storage.strip():
+        raise ValueError(f"the storage {storage!r} is neither a database URL, like sqlite:///study.db, nor the path of a journal file")
+    file = Path(storage.removeprefix("sqlite:///"))
+    if "://" not in storage.removeprefix("sqlite:///"):
+        if file.is_dir():
+            raise ValueError(f"the storage {storage!r} is a folder; name a file in it, or a database URL like sqlite:///study.db")
+        if not file.exists():
+            if not file.parent.is_dir() and study.resolve() != file.parent.resolve():
+                raise ValueError(f"the storage {storage!r} cannot be made: there is no folder {file.parent}")
+            return
+    opened = open_storage(storage)
+    with _refusing(storage):
+        opened.get_all_studies()
+
+
+@contextmanager
+def _refusing(storage: str) -> Iterator[None]:
+    """Turns what a storage of something else than studies raises into one line."""
+    try:
+        yield
+    except Exception as error:
+        # every backend and database driver raises its own
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"the storage {storage!r} cannot be used: {first}") from error
 
 
 def study_name(folder: Path, facts: Any) -> str:
