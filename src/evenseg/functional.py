@@ -2,7 +2,9 @@
 
 from evenseg.losses.binary_cross_entropy import binary_cross_entropy_loss
 from evenseg.losses.cross_entropy import cross_entropy_loss
+from evenseg.losses.dense_crf import dense_crf_loss
 from evenseg.losses.dice import dice_loss, log_cosh_dice_loss
+from evenseg.losses.dynamic_feature import dynamic_feature_loss
 from evenseg.losses.exponential_logarithmic import exponential_logarithmic_loss
 from evenseg.losses.focal import focal_loss
 from evenseg.losses.generalized_dice import generalized_dice_loss
@@ -18,7 +20,9 @@ __all__ = [
     "binary_cross_entropy_loss",
     "bootstrapped_cross_entropy_loss",
     "cross_entropy_loss",
+    "dense_crf_loss",
     "dice_loss",
+    "dynamic_feature_loss",
     "exponential_logarithmic_loss",
     "focal_loss",
     "focal_tversky_loss",

@@ -88,10 +88,10 @@ NOT_OURS = {
     "abl__": "another loss",
     "asl__": "another loss",
     "asl_bezier_curves": "another loss",
-    "gatedcrf_pymic__": "another loss",
-    "ref_dfr__": "another loss",
+    "gatedcrf_pymic__": "see test_pairwise.py",
+    "ref_dfr__": "see test_pairwise.py",
     "ref_ssl__": "another loss",
-    "rloss__": "another loss",
+    "rloss__": "see test_pairwise.py",
     "rmi__": "another loss",
 }
 

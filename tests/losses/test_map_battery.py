@@ -32,6 +32,13 @@ def label_shape(case, b):
     return (b.z.shape[0], *b.z.shape[2:])
 
 
+def left_out(case, b, where):
+    """The target, and the pixel weights if need be, that leave pixels (N, *spatial) out."""
+    if not case.uses_labels:
+        return b.y, {"pixel_weight": (~where).to(b.z.dtype)}
+    return torch.where(where[:, None] if case.target == "maps" else where, 255, b.y), {}
+
+
 def test_every_loss_on_maps_is_in_the_table():
     assert {case.loss for case in CASES} == {name for name, cls in LOSSES.items() if issubclass(cls, MapLoss)}
 
@@ -93,10 +100,14 @@ def test_gradient_is_linear_in_the_upstream_factor(case):
 @pytest.mark.parametrize("junk", [1e4, float("nan")], ids=["large", "nan"])
 def test_logits_under_ignored_pixels_do_not_matter(case, junk):
     b = map_batch(case).float()
-    out = ignored(case, b)
+    out, y, weights = ignored(case, b), b.y, {}
     assert out.any()
-    value, gradient = evaluate(case.build(), b.z, b.y, **b.context)
-    spoilt, spoilt_gradient = evaluate(case.build(), b.z.masked_fill(out, junk), b.y, **b.context)
+    if not case.uses_labels:
+        out = torch.rand(label_shape(case, b), generator=torch.manual_seed(4)) < 0.2
+        y, weights = left_out(case, b, out)
+        out = out[:, None].expand_as(b.z)
+    value, gradient = evaluate(case.build(), b.z, y, **weights, **b.context)
+    spoilt, spoilt_gradient = evaluate(case.build(), b.z.masked_fill(out, junk), y, **weights, **b.context)
     assert torch.equal(value, spoilt)
     assert torch.equal(gradient, spoilt_gradient)
     assert not gradient[out].any()
@@ -105,7 +116,9 @@ def test_logits_under_ignored_pixels_do_not_matter(case, junk):
 @every
 def test_nothing_valid_is_zero_with_a_graph(case):
     b = map_batch(case).float()
-    value, gradient = evaluate(case.build(), torch.full_like(b.z, float("nan")), torch.full_like(b.y, 255), **b.context)
+    everything = torch.ones(label_shape(case, b), dtype=torch.bool)
+    y, weights = left_out(case, b, everything)
+    value, gradient = evaluate(case.build(), torch.full_like(b.z, float("nan")), y, **weights, **b.context)
     assert value.item() == 0.0
     assert not gradient.any()
     weightless = torch.zeros(label_shape(case, b))
@@ -117,9 +130,10 @@ def test_nothing_valid_is_zero_with_a_graph(case):
 @every
 def test_an_ignored_image_changes_nothing_for_the_others(case):
     b = map_batch(case, images=3).float()
-    y = b.y.clone()
-    y[1] = 255
-    value, gradient = evaluate(case.build(), b.z, y, **b.context)
+    out = torch.zeros(label_shape(case, b), dtype=torch.bool)
+    out[1] = True
+    y, weights = left_out(case, b, out)
+    value, gradient = evaluate(case.build(), b.z, y, **weights, **b.context)
     assert value.isfinite()
     assert gradient.isfinite().all()
     assert not gradient[1].any()
@@ -161,11 +175,12 @@ def test_one_valid_pixel_one_class_and_an_absent_class(case):
 def test_zero_weight_is_ignored(case):
     b = map_batch(case).float()
     where = torch.rand(label_shape(case, b), generator=torch.manual_seed(3)) < 0.2
-    y = torch.where(where[:, None] if case.target == "maps" else where, 255, b.y)
     value, gradient = evaluate(case.build(), b.z, b.y, pixel_weight=(~where).float(), **b.context)
-    expected, expected_gradient = evaluate(case.build(), b.z, y, **b.context)
-    assert close(value, expected, 1e-6)
-    assert relative(gradient, expected_gradient) < 1e-5
+    if case.uses_labels:
+        expected, expected_gradient = evaluate(case.build(), b.z, left_out(case, b, where)[0], **b.context)
+        assert close(value, expected, 1e-6)
+        assert relative(gradient, expected_gradient) < 1e-5
+    assert not gradient[where[:, None].expand_as(gradient)].any()
     ones, _ = evaluate(case.build(), b.z, b.y, pixel_weight=torch.ones(label_shape(case, b)), **b.context)
     assert close(ones, case.build()(b.z, b.y, **b.context), 1e-6)
 

@@ -6,7 +6,9 @@ from evenseg.losses.base import PixelLoss, RegionLoss, StatisticLoss
 from evenseg.losses.binary_cross_entropy import BinaryCrossEntropyLoss
 from evenseg.losses.build import LossConfigError, OutputsLoss, build_loss
 from evenseg.losses.cross_entropy import CrossEntropyLoss
+from evenseg.losses.dense_crf import DenseCRFLoss
 from evenseg.losses.dice import DiceLoss, LogCoshDiceLoss
+from evenseg.losses.dynamic_feature import DynamicFeatureLoss
 from evenseg.losses.exponential_logarithmic import ExponentialLogarithmicLoss
 from evenseg.losses.focal import FocalLoss
 from evenseg.losses.generalized_dice import GeneralizedDiceLoss
@@ -39,6 +41,8 @@ LOSSES: dict[str, type[nn.Module]] = {
     "ExponentialLogarithmicLoss": ExponentialLogarithmicLoss,
     "LovaszSoftmaxLoss": LovaszSoftmaxLoss,
     "LovaszHingeLoss": LovaszHingeLoss,
+    "DenseCRFLoss": DenseCRFLoss,
+    "DynamicFeatureLoss": DynamicFeatureLoss,
     "MixedLoss": MixedLoss,
 }
 
@@ -48,7 +52,9 @@ __all__ = [
     "BinaryCrossEntropyLoss",
     "BootstrappedCrossEntropyLoss",
     "CrossEntropyLoss",
+    "DenseCRFLoss",
     "DiceLoss",
+    "DynamicFeatureLoss",
     "ExponentialLogarithmicLoss",
     "FocalLoss",
     "FocalTverskyLoss",

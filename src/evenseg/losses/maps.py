@@ -133,6 +133,31 @@ def read_maps(
     )  # fmt: skip
 
 
+def read_region(
+    logits: Tensor, target: Tensor, mode: str, ignore_index: int | None, pixel_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The batch as a loss needs it that uses no labels: they are checked and left alone.
+
+    Returns:
+        (N, C, *spatial) logits in float32 or float64, untouched under ignored pixels; (N, 1, *spatial) pixel weights, or None.
+    """
+    raw = channels(logits, target, mode)
+    C = flatten_logits(raw).shape[1]
+    flat = flatten_target(target, raw, "softmax" if mode == "multiclass" else "sigmoid")
+    ignore = NO_IGNORE if ignore_index is None else int(ignore_index)
+    if flat.is_floating_point():
+        soft_targets(flat, ignore)
+    else:
+        canonical_labels(flat, 2 if flat.dim() == 3 or C == 1 else C, ignore)
+    weight_NP = flatten_weight(pixel_weight, raw)
+    if raw.dtype in (torch.float16, torch.bfloat16):
+        raw = raw.float()
+    if raw.dim() == 2:
+        raw = raw[:, :, None]
+    weight = None if weight_NP is None else weight_NP.to(raw.dtype).reshape(len(raw), 1, *raw.shape[2:])
+    return raw, weight
+
+
 def context_for(loss: nn.Module, context: Mapping[str, Any]) -> dict[str, Any]:
     """What a loss needs beside logits and target, by the names in its `requires`; ValueError if something is missing."""
     needed = getattr(loss, "requires", ())
@@ -161,6 +186,7 @@ class MapLoss(nn.Module):
     modes: ClassVar[tuple[str, ...]] = MODES
     default_mode: ClassVar[str] = "multiclass"
     soft_labels: ClassVar[bool] = False
+    uses_labels: ClassVar[bool] = True  # False: labels are only checked, and every pixel of positive weight counts, ignored ones too
     common_options: ClassVar[frozenset[str]] = frozenset(MapOptions.__annotations__)
     weight: Tensor | None
 
@@ -183,9 +209,13 @@ class MapLoss(nn.Module):
         if not isinstance(logits, Tensor):
             raise ValueError(f"logits must be a tensor, got {type(logits).__name__}")
         with torch.autocast(logits.device.type, enabled=False):
-            maps = read_maps(logits, target, self.mode, self.ignore_index, pixel_weight, soft_labels=self.soft_labels)
-            self.check_classes(maps)
-            return self.from_maps(maps, **extra).to(result_dtype(logits))
+            return self.evaluate(logits, target, pixel_weight, extra).to(result_dtype(logits))
+
+    def evaluate(self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None, context: Mapping[str, Any]) -> Tensor:
+        """The loss of a batch whose context is complete."""
+        maps = read_maps(logits, target, self.mode, self.ignore_index, pixel_weight, soft_labels=self.soft_labels)
+        self.check_classes(maps)
+        return self.from_maps(maps, **context)
 
     def weight_length(self, num_classes: int) -> int:
         """How many class weights there must be."""

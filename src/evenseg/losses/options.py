@@ -54,6 +54,13 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return checked
 
 
+def whole(name: str, value: Any, low: int) -> int:
+    """The value if it is an integer of at least `low`, or a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
+        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+    return int(value)
+
+
 def flag(name: str, value: Any) -> bool:
     """The value if it is a bool, or a ValueError."""
     if not isinstance(value, bool):

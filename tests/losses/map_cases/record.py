@@ -35,6 +35,11 @@ class MapCase:
     def requires(self):
         return LOSSES[self.loss].requires
 
+    @property
+    def uses_labels(self):
+        """False: the loss sees every pixel of positive weight, ignored ones too, so only a weight of 0 leaves pixels out."""
+        return LOSSES[self.loss].uses_labels
+
     def __str__(self):
         shown = [f"{k}={v}" for k, v in self.options.items()]
         return self.name or "-".join([self.loss.removesuffix("Loss"), f"{self.channels}ch", *shown]).replace(" ", "")
