@@ -48,6 +48,9 @@ def losses(sync):
             [L.CrossEntropyLoss(**whole), L.LovaszSoftmaxLoss(**whole), L.DiceLoss(**image), L.OhemCrossEntropyLoss(**whole)],
             [1.0, 0.5, 0.3, 0.2],
         ),
+        "Partial Dice": L.DiceLoss(classes="all", **whole),
+        "Partial Lovasz": L.LovaszSoftmaxLoss(**whole),
+        "Partial CE per image": L.CrossEntropyLoss(**image),
         "Accumulated": L.DiceLoss(memory="accumulate", **whole),
     }
 
@@ -69,15 +72,19 @@ def data():
     return x, y
 
 
-def result(name, loss, model, x, y):
-    """Loss and parameter gradients."""
+# the first rank's images are annotated for all classes
+ANNOTATED = [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1], [2, 3]]
+
+
+def result(name, loss, model, x, y, images=slice(0, 4)):
+    """Loss and parameter gradients; `images` says which of the four these are."""
     model.zero_grad()
     z = model(x)
     if "Hinge" in name:
         z, y = z[:, 2:], torch.where(y == 255, 255, (y > 1).long())
     if name == "Lovasz absent":
         y = torch.where(y == 3, 0, y)
-    value = loss(z, y)
+    value = loss(z, y, **({"annotated": ANNOTATED[images]} if "Partial" in name else {}))
     value.backward()
     return value.detach(), [p.grad.clone() for p in model.parameters()]
 
@@ -89,7 +96,7 @@ def main(rank, world, store, out):
     model = nn.parallel.DistributedDataParallel(network())
     x, y = data()
     part = slice(rank * len(x) // world, (rank + 1) * len(x) // world)
-    results = {name: result(name, loss, model, x[part], y[part]) for name, loss in losses(True).items()}
+    results = {name: result(name, loss, model, x[part], y[part], part) for name, loss in losses(True).items()}
     for name in ("CE", "Lovasz"):  # one rank without a valid pixel; then all
         empty = y[part] if rank else torch.full_like(y[part], 255)
         results[f"{name} rank without pixels"] = result(name, losses(True)[name], model, x[part], empty)

@@ -7,19 +7,22 @@ MixedLoss can run one pass for many losses.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from evenseg.losses.options import MODES, CommonOptions, class_selection, class_weights, flag, label, nearest, number, one_of
-from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, StatisticsMemory, segment_statistics
+from evenseg.statistics import DEFAULT_BINS, Members, PartialLabels, SegmentStatistics, StatisticsMemory, segment_statistics
 from evenseg.statistics.sync import sum_tensor_over_ranks
 from evenseg.statistics.types import ENGINES, require
 
 REDUCTIONS = ("mean", "sum", "none")
+
+# which classes were annotated in which image; None for all in all
+Annotated: TypeAlias = PartialLabels | Tensor | Sequence[Sequence[int]] | None
 
 
 def keywords(loss: type[nn.Module]) -> set[str]:
@@ -89,7 +92,14 @@ class StatisticLoss(nn.Module):
         empty_image: with `per_image`, what an image costs in the mean over images of which nothing counts (it is wholly ignored,
             or holds no counted class); None leaves it out. Other libraries count such an image as 0 or as 1.
 
-    Call: `loss(logits, target, pixel_weight=None)` -> scalar. A batch without a valid pixel costs 0 with zero gradient.
+    Call: `loss(logits, target, pixel_weight=None, annotated=None)` -> scalar. A batch without a valid pixel costs 0 with zero
+    gradient.
+        pixel_weight: (N, *spatial) non-negative weights; every sum and count is weighted.
+        annotated: which classes were annotated in which image, where not all were: (N, C) bool, a list of class numbers per
+            image, or :class:`evenseg.statistics.PartialLabels`. In such an image label 0 means "background or any class
+            that was not annotated": the probabilities of these are added, and only the annotated classes and the rest are
+            averaged (Shi et al., Marginal loss and exclusion loss for partially supervised multi-organ segmentation, Medical
+            Image Analysis 2021, eq. 4; Fidon et al., Label-set loss functions for partial supervision, MICCAI 2021).
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
@@ -141,12 +151,14 @@ class StatisticLoss(nn.Module):
         """The loss, from statistics of its groups (float64)."""
         raise NotImplementedError
 
-    def forward(self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None, *, annotated: Annotated = None
+    ) -> Tensor:
         prepared = channels(logits, target, self.mode)
         stats = segment_statistics(
             prepared, target, self.members, activation=self.activation, per_image=self.per_image,
             num_bins=self.num_bins or DEFAULT_BINS, ignore_index=self.ignore_index, pixel_weight=pixel_weight,
-            sync=self.sync, engine=self.engine,
+            annotated=annotated, sync=self.sync, engine=self.engine,
         )  # fmt: skip
         value = self.evaluate(stats).to(result_dtype(logits))
         if self._maps and self.reduction == "none":

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from evenseg._collect import Collector
 from evenseg._dotted import import_dotted
-from evenseg.losses.base import StatisticLoss, keywords
+from evenseg.losses.base import Annotated, StatisticLoss, keywords
 from evenseg.losses.maps import MapLoss, context_for
-from evenseg.losses.mixed import MixedLoss, unique_names
+from evenseg.losses.mixed import MixedLoss, refuse_annotated, unique_names
 from evenseg.losses.options import nearest, number
 from evenseg.losses.own import OwnLoss, loss_name, own_keywords
 from evenseg.losses.phases import PhasedLoss, first_step
@@ -201,6 +201,8 @@ class OutputsLoss(nn.Module):
         outputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
         target: Tensor,
         pixel_weight: Tensor | None = None,
+        *,
+        annotated: Annotated = None,
         **context: Any,
     ) -> Tensor:
         heads = _heads(outputs)
@@ -212,7 +214,11 @@ class OutputsLoss(nn.Module):
         self.terms = {}
         total: Tensor | None = None
         for h, (head, loss, c) in enumerate(zip(heads, self.losses, self.coef)):
-            value = loss(resize_to(head, target), target, pixel_weight, **context_for(loss, context))
+            extra = context_for(loss, context)
+            if annotated is not None:
+                refuse_annotated(loss, loss_name(loss))
+                extra["annotated"] = annotated
+            value = loss(resize_to(head, target), target, pixel_weight, **extra)
             inner = getattr(loss, "terms", None) or {loss_name(loss): value.detach()}
             prefix = f"output{h}." if len(heads) > 1 else ""
             self.terms |= {prefix + k: v for k, v in inner.items()}

@@ -51,7 +51,7 @@ class CrossEntropyLoss(PixelLoss):
         if self.label_smoothing:
             every_G = (weight_C * require(stats.nll_all, "nll_all")).sum(1)
             total_G = (1 - self.label_smoothing) * total_G + self.label_smoothing / stats.labels.shape[1] * every_G
-        return total_G, stats.valid[:, 0].double() if stats.soft else (weight_C * stats.labels).sum(1)
+        return total_G, stats.total.double() if stats.soft else (weight_C * stats.labels).sum(1)
 
     def pixel_map(self, stats: SegmentStatistics) -> Tensor:
         if self.label_smoothing:

@@ -86,7 +86,7 @@ class ExponentialLogarithmicLoss(RegionLoss):
         dice_G = torch.where(costs, weight_C * dice_term, 0.0).sum(1) / torch.where(by_G > 0, by_G, 1.0)
         f = n if self.frequencies is None else self.frequencies.double().expand_as(n)
         v = torch.where(f > 0, (f.sum(1, keepdim=True) / f.clamp(min=1e-300)).sqrt(), 0.0)
-        total_G = stats.valid[:, 0].double()
+        total_G = stats.total.double()
         cross_G = (weight_C * v * stats.power[self.gamma_cross]).sum(1) / torch.where(total_G > 0, total_G, 1.0)
         value_G, alive_G = self.w_dice * dice_G + self.w_cross * cross_G, total_G > 0
         if self.reduction == "sum":

@@ -94,7 +94,7 @@ class FocalLoss(PixelLoss):
             total_GC = total_GC + rest_C * stats.focal_rest[self.gamma]
             by_GC = weight_C * stats.valid
         elif self.weight is None:
-            return total_GC.sum(1), stats.valid[:, 0].double()
+            return total_GC.sum(1), stats.total.double()
         else:
             by_GC = weight_C * stats.labels
         return (weight_C * total_GC).sum(1), by_GC.sum(1)

@@ -18,9 +18,11 @@ def functional(module: type[nn.Module]) -> Callable[..., Tensor]:
     """
     parameters = inspect.signature(module.__init__).parameters.values()
     own = [p for p in parameters if p.name != "self"]
+    of_call = inspect.signature(module.forward).parameters
+    extra = [*getattr(module, "requires", ()), *(["annotated"] if "annotated" in of_call else [])]
 
     def loss(logits: Tensor, target: Tensor, *, pixel_weight: Tensor | None = None, **options: Any) -> Tensor:
-        context = {name: options.pop(name) for name in getattr(module, "requires", ()) if name in options}
+        context = {name: options.pop(name) for name in extra if name in options}
         return module(**options)(logits, target, pixel_weight, **context)
 
     loss.__name__ = loss.__qualname__ = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", module.__name__).lower()
@@ -29,7 +31,8 @@ def functional(module: type[nn.Module]) -> Callable[..., Tensor]:
     loss.__doc__ = f"{own_words}\n\n    As a function: the module {module.__name__} built with the keywords and called once."
     call = inspect.signature(loss).parameters
     context = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Tensor) for name in getattr(module, "requires", ())]
+    partial = [of_call["annotated"]] if "annotated" in extra else []
     loss.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [call["logits"], call["target"], *context, call["pixel_weight"], *own], return_annotation=Tensor
+        [call["logits"], call["target"], *context, call["pixel_weight"], *partial, *own], return_annotation=Tensor
     )
     return loss

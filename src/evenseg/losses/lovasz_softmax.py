@@ -7,13 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from evenseg.losses.base import RegionLoss, RegionOptions, channels, result_dtype
+from evenseg.losses.base import Annotated, RegionLoss, RegionOptions, channels, result_dtype
 from evenseg.losses.functional_form import functional
 from evenseg.losses.lovasz import lovasz_by_sorting, lovasz_from_histogram
 from evenseg.losses.options import one_of
 from evenseg.statistics import DEFAULT_BINS, Members, SegmentStatistics, segment_statistics
 from evenseg.statistics.bins import check_bins
 from evenseg.statistics.labels import NO_IGNORE, canonical_labels, flatten_target
+from evenseg.statistics.partial import annotated_classes, merge_unannotated
 from evenseg.statistics.types import require
 
 
@@ -57,13 +58,15 @@ class _LovaszLoss(RegionLoss):
         p = F.softmax(logits_NCP, 1) if self.activation == "softmax" else logits_NCP.sigmoid()
         return torch.where(foreground_NCP, 1 - p, p)
 
-    def forward(self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None, *, annotated: Annotated = None
+    ) -> Tensor:
         if self.method == "histogram":
-            return super().forward(logits, target, pixel_weight)
+            return super().forward(logits, target, pixel_weight, annotated=annotated)
         prepared = channels(logits, target, self.mode)
         stats = segment_statistics(
             prepared, target, Members(), activation=self.activation, per_image=self.per_image,
-            ignore_index=self.ignore_index, pixel_weight=pixel_weight, engine="eager",
+            ignore_index=self.ignore_index, pixel_weight=pixel_weight, annotated=annotated, engine="eager",
         )  # fmt: skip
         if stats.soft:
             raise ValueError(f"{type(self).__name__} is not defined for soft labels; give it integer labels")
@@ -72,15 +75,22 @@ class _LovaszLoss(RegionLoss):
         with torch.autocast(logits.device.type, enabled=False):
             flat = flatten_target(target, prepared, self.activation)
             labels_to = 2 if flat.dim() == 3 or C == 1 else C
-            label = canonical_labels(flat, labels_to, NO_IGNORE if self.ignore_index is None else self.ignore_index)
+            ignore = NO_IGNORE if self.ignore_index is None else self.ignore_index
             z_NCP = prepared.reshape(N, C, -1)
             z_NCP = z_NCP if z_NCP.dtype == torch.float64 else z_NCP.float()
+            counted_NC = torch.ones(N, C, dtype=torch.bool, device=z_NCP.device)
+            if annotated is not None:
+                marginal = merge_unannotated(z_NCP, flat, *annotated_classes(annotated, N, C), self.activation, ignore)
+                z_NCP, flat, counted_NC = marginal.logits, marginal.target, marginal.counted
+                ignore = -1 if flat.dim() == 2 else ignore
+            label = canonical_labels(flat, labels_to, ignore)
             if label.dim() == 2:
                 channel = torch.arange(C, device=label.device) if C > 1 else torch.ones(1, dtype=torch.long, device=label.device)
                 foreground, valid = label[:, None] == channel[:, None], (label >= 0)[:, None].expand(N, C, -1)
             else:
                 foreground, valid = label == 1, label >= 0
             error = self.errors(torch.where(valid, z_NCP, 0.0), foreground)
+            valid = valid & counted_NC[:, :, None]
             weight = None if pixel_weight is None else pixel_weight.reshape(N, 1, -1).expand_as(error)
             rows = [slice(n, n + 1) for n in range(N)] if self.per_image else [slice(0, N)]
 
@@ -108,7 +118,7 @@ class LovaszSoftmaxLoss(_LovaszLoss):
         method: "histogram" (one pass, no sort; value within one bin width below the exact one, in practice 1e-6) or "sort"
             (exact, always in plain torch).
         num_bins: bins of the histogram, a multiple of 16. Where one bin would blur the gradient of a rare class, its pixels are
-            ranked exactly; not so with `pixel_weight`, `sync` or `memory`, whose gradients can be off by some per cent for a
+            ranked exactly; not so with `pixel_weight`, `annotated`, `sync` or `memory`, whose gradients can be off by some per cent for a
             class of a few pixels (docs/lovasz_accuracy.md).
         **common: see :class:`evenseg.losses.base.RegionLoss`. classes="present" by default, as in the authors' code. With
             "all" or a list, a class without labels costs its largest probability. mode "multiclass", or "binary" and

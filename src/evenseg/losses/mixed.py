@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evenseg.losses.base import StatisticLoss, channels, result_dtype
+from evenseg.losses.base import Annotated, StatisticLoss, channels, result_dtype
 from evenseg.losses.maps import MapLoss, context_for
 from evenseg.losses.options import number
 from evenseg.losses.own import loss_name
@@ -75,6 +75,15 @@ def _two_class_reader(loss: StatisticLoss) -> Members | None:
     return m | Members(prob=m.overlap or m.product or m.prob_sq)
 
 
+def refuse_annotated(loss: nn.Module, name: str) -> None:
+    """ValueError if a loss cannot take partial labels."""
+    if not isinstance(loss, (StatisticLoss, MixedLoss)):
+        raise ValueError(
+            f"{name} takes no annotated: partial labels need a loss on sums over pixels (cross-entropy, Dice, Lovász ...), not "
+            "one on whole maps"
+        )
+
+
 class MixedLoss(nn.Module):
     """sum_k coef_k loss_k(logits, target), for about the price of one loss.
 
@@ -138,7 +147,9 @@ class MixedLoss(nn.Module):
                 passes.append(own)
         return passes
 
-    def forward(self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None, **context: Any) -> Tensor:
+    def forward(
+        self, logits: Tensor, target: Tensor, pixel_weight: Tensor | None = None, *, annotated: Annotated = None, **context: Any
+    ) -> Tensor:
         for name, value in (("logits", logits), ("target", target)):
             if not isinstance(value, Tensor):
                 raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
@@ -151,7 +162,7 @@ class MixedLoss(nn.Module):
                 p.members |= Members(absent=True)  # a class that one image lacks may be in another
             stats = segment_statistics(
                 channels(logits, target, p.mode), target, p.members, activation=p.activation, per_image=per_image,
-                num_bins=p.num_bins or DEFAULT_BINS, pixel_weight=pixel_weight, **p.options,
+                num_bins=p.num_bins or DEFAULT_BINS, pixel_weight=pixel_weight, annotated=annotated, **p.options,
             )  # fmt: skip
             pooled = stats.pooled() if per_image else stats
             if per_image and p.options["sync"]:
@@ -164,6 +175,9 @@ class MixedLoss(nn.Module):
         for i, loss in enumerate(self.losses):
             if i not in values:
                 extra = context_for(loss, context)
+                if annotated is not None:
+                    refuse_annotated(loss, self.names[i])
+                    extra["annotated"] = annotated
                 # losses from elsewhere need not know pixel weights
                 weights = () if pixel_weight is None and not isinstance(loss, (StatisticLoss, MapLoss, MixedLoss)) else (pixel_weight,)
                 values[i] = loss(logits, target, *weights, **extra)

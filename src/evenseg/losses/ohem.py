@@ -94,6 +94,8 @@ class OhemCrossEntropyLoss(_SelectiveCrossEntropyLoss):
             to the divisor.
         weight_normalization: divide by the sum of the kept pixels' class weights instead of their number.
         **common: see :class:`evenseg.losses.base.StatisticLoss`; with `per_image` the selection is made image by image.
+            With `pixel_weight` the selection is by the unweighted loss and counts pixels, those of weight 0 left out; the mean
+            over the kept ones is weighted.
 
     Range: [0, inf).
 
@@ -153,6 +155,7 @@ class BootstrappedCrossEntropyLoss(_SelectiveCrossEntropyLoss):
         threshold: loss above which a pixel is kept in any case, or None.
         weight_normalization: divide by the sum of the kept pixels' class weights instead of their number.
         **common: see :class:`evenseg.losses.base.StatisticLoss`; `per_image` (default False) takes top_k of every image.
+            `pixel_weight` works as in :class:`OhemCrossEntropyLoss`.
 
     Range: [0, inf).
 

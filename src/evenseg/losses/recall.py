@@ -49,7 +49,7 @@ class RecallLoss(PixelLoss):
 
     def sums(self, stats: SegmentStatistics) -> tuple[Tensor, Tensor]:
         w = self.missed_share(stats)
-        by_G = stats.valid[:, 0].double() if self.normalize == "pixels" else (w * stats.labels).sum(1)
+        by_G = stats.total.double() if self.normalize == "pixels" else (w * stats.labels).sum(1)
         return (w * require(stats.nll, "nll")).sum(1), by_G
 
     def pixel_map(self, stats: SegmentStatistics) -> Tensor:

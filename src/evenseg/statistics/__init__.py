@@ -2,6 +2,7 @@
 
 from evenseg.statistics.api import explain, segment_statistics
 from evenseg.statistics.memory import StatisticsMemory
+from evenseg.statistics.partial import PartialLabels
 from evenseg.statistics.types import BACKGROUND, DEFAULT_BINS, FOREGROUND, Members, SegmentStatistics
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "DEFAULT_BINS",
     "FOREGROUND",
     "Members",
+    "PartialLabels",
     "SegmentStatistics",
     "StatisticsMemory",
     "explain",

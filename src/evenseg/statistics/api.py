@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from evenseg.statistics.labels import (
     flatten_weight,
     soft_targets,
 )
+from evenseg.statistics.partial import PartialLabels, annotated_classes, leave_out, merge_unannotated
 from evenseg.statistics.sync import sum_over_ranks
 from evenseg.statistics.types import ACTIVATIONS, DEFAULT_BINS, ENGINES, Members, SegmentStatistics
 
@@ -35,6 +37,7 @@ def segment_statistics(
     num_bins: int = DEFAULT_BINS,
     ignore_index: int | None = 255,
     pixel_weight: Tensor | None = None,
+    annotated: PartialLabels | Tensor | Sequence[Sequence[int]] | None = None,
     sync: bool = False,
     engine: str = "auto",
 ) -> SegmentStatistics:
@@ -55,6 +58,9 @@ def segment_statistics(
         num_bins: bins of the error histogram, a multiple of 16; hinge errors get four times as many.
         ignore_index: label left out everywhere, or None.
         pixel_weight: (N, *spatial) non-negative weights of the pixels; all sums and counts are weighted.
+        annotated: which classes were annotated in which image: (N, C) bool, a list of class numbers per image, or
+            :class:`PartialLabels`; None for all. The other classes of an image are merged with the rest label 0: their
+            probabilities are added, and they enter no sum of the image. See `evenseg.statistics.partial`.
         sync: under torch.distributed, sum over the ranks too, with gradients scaled so that the averaging of
             DistributedDataParallel yields the gradient of the global batch. Ignored with `per_image`.
         engine: "auto", "eager" (the definition), "numba" (CPU). A forced engine never falls back.
@@ -88,21 +94,37 @@ def segment_statistics(
     ignore = NO_IGNORE if ignore_index is None else int(ignore_index)
     labels_to = 2 if flat.dim() == 3 or logits_NCP.shape[1] == 1 else logits_NCP.shape[1]
     soft = flat.is_floating_point()
+    partial = None if annotated is None else annotated_classes(annotated, *logits_NCP.shape[:2])
+    if partial is not None and not sync and not torch.compiler.is_compiling() and bool(partial[0].all()):
+        partial = None  # nothing is merged; ranks must take the same way together
+    of_image = per_image
     with torch.autocast(logits.device.type, enabled=False):
+        if partial is not None:
+            marginal = merge_unannotated(logits_NCP, flat, *partial, activation, ignore)
+            logits_NCP, flat = marginal.logits, marginal.target
+            if flat.dim() == 2:
+                ignore = -1
+            # image by image, since the classes of the sums differ; a class that one image lacks may be in another
+            of_image = True
+            if not per_image:
+                members = dataclasses.replace(members, absent=True, ranks=False)
         if name == "numba":
             from evenseg.statistics.numba import numba_statistics
             from evenseg.statistics.numba.engine import BadLabelsError
 
             raw = flat if flat.dtype in (torch.uint8, torch.int64) else flat.long()
             try:
-                stats = numba_statistics(logits_NCP, raw, members, activation, per_image, num_bins, weight_NP, ignore)
+                stats = numba_statistics(logits_NCP, raw, members, activation, of_image, num_bins, weight_NP, ignore)
             except BadLabelsError:
                 raise ValueError(describe_bad_labels(flat, labels_to, ignore)) from None
             if members.pixel_nll:
                 stats = _with_pixel_maps(stats, canonical_labels(raw, labels_to, ignore), weight_NP)
         else:
             prepared = soft_targets(flat, ignore) if soft else canonical_labels(flat, labels_to, ignore)
-            stats = eager_statistics(logits_NCP, prepared, members, activation, per_image, num_bins, weight_NP)
+            stats = eager_statistics(logits_NCP, prepared, members, activation, of_image, num_bins, weight_NP)
+        if partial is not None:
+            stats = leave_out(stats, marginal.counted)
+            stats = stats if per_image else stats.pooled()
         images, _, pixels = logits_NCP.shape
         groups, each = (images, pixels) if per_image else (1, images * pixels)
         stats = dataclasses.replace(stats, area=torch.full((groups, 1), each, dtype=torch.int64, device=logits.device))

@@ -68,6 +68,8 @@ class Members:
 class SegmentStatistics:
     """Sums over the pixels of a batch, per group and class. Members that were not asked for are None.
 
+    With partial labels (`annotated`) the sums of a class are over the images in which it counts.
+
     Counts (`valid`, `labels`, `predicted`, `hits`, `error_counts`) carry no gradient. They are weighted by
     `pixel_weight` where one was given; `pixels` and `area` never are.
 
@@ -76,7 +78,8 @@ class SegmentStatistics:
         area: (G, 1) int64, number of all pixels, ignored ones included; None in statistics made by hand.
         valid: (G, C), sum of the pixel weights of the valid pixels.
         labels: (G, C), sum of y_c. `labels_sq`: sum of y_c² (equal to `labels` for hard labels).
-        prob, prob_sq, overlap, product, nll, nll_all: (G, C), see :class:`Members`.
+        prob, prob_sq, overlap, product, nll, nll_all: (G, C), see :class:`Members`. An image in which K of the C classes
+            count enters nll_all with the factor C/K.
         nll_rest: (G, C), sum of -log(1 - p_c) where y != c (sigmoid outputs), else None.
         focal, focal_rest, power: {exponent: (G, C)}.
         predicted, hits: (G, C).
@@ -120,6 +123,11 @@ class SegmentStatistics:
         "pixels", "area", "valid", "labels", "labels_sq", "prob", "prob_sq", "overlap", "product", "nll", "nll_rest", "nll_all",
         "focal", "focal_rest", "power", "predicted", "hits", "errors", "error_counts",
     )  # fmt: skip
+
+    @property
+    def total(self) -> Tensor:
+        """(G,) sum of the pixel weights of the valid pixels, also where some classes do not count in some images."""
+        return self.valid.amax(1)
 
     def map_sums(self, function) -> SegmentStatistics:
         """Apply `function(name, tensor)` to every member that is a sum over pixels; `peak` stays, ranks are lost."""
