@@ -118,8 +118,8 @@ class LovaszSoftmaxLoss(_LovaszLoss):
         method: "histogram" (one pass, no sort; value within one bin width below the exact one, in practice 1e-6) or "sort"
             (exact, always in plain torch).
         num_bins: bins of the histogram, a multiple of 16. Where one bin would blur the gradient of a rare class, its pixels are
-            ranked exactly; not so with `pixel_weight`, `annotated`, `sync` or `memory`, whose gradients can be off by some per cent for a
-            class of a few pixels (docs/lovasz_accuracy.md).
+            ranked exactly; not so with `pixel_weight`, `annotated`, `sync` or `memory`, whose gradients can be off by some per cent
+            for a class of a few pixels (docs/lovasz_accuracy.md).
         **common: see :class:`evenseg.losses.base.RegionLoss`. classes="present" by default, as in the authors' code. With
             "all" or a list, a class without labels costs its largest probability. mode "multiclass", or "binary" and
             "multilabel" for sigmoid errors.
