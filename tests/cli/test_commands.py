@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from evenseg import __version__
@@ -39,6 +41,25 @@ def test_train_then_evaluate(tiny, write_yaml, tmp_path):
     assert result.stdout.splitlines()[-1] == str(tmp_path / "run" / "evaluation" / "val.html")
     row = json.loads((tmp_path / "run" / "evaluation" / "val.json").read_text())
     assert f"{100 * row['iou'][0]:.2f}" in result.stdout
+
+
+def test_a_class_that_is_never_predicted_is_not_called_absent(tiny, write_yaml, tmp_path):
+    tiny |= {"iters": 1, "optimizer": {"type": "SGD", "lr": 1e-9}}
+    evenseg("train", write_yaml(tiny), "--output", tmp_path / "run")
+    # weights that say ground everywhere
+    file = tmp_path / "run" / "checkpoints" / "best.safetensors"
+    weights = {name: torch.zeros_like(value) for name, value in load_file(file).items()}
+    bias = next(name for name, value in reversed(weights.items()) if name.endswith("bias") and value.shape == (2,))
+    weights[bias][0] = 9
+    save_file(weights, file)
+    result = evenseg("evaluate", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    row = json.loads((tmp_path / "run" / "evaluation" / "val.json").read_text())
+    assert (row["iou"][1], row["precision"][1]) == (0, None)
+    road = next(line for line in result.stdout.splitlines() if " road " in line)
+    assert "never" in road
+    assert "absent" not in road
+    assert "never predicted: it is in the labels, so its IoU is 0" in " ".join(result.stdout.split())
 
 
 def test_compare_writes_the_report(tiny_study, write_yaml, tmp_path):

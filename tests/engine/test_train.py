@@ -2,7 +2,9 @@ import csv
 import json
 import math
 import re
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from evenseg.config import ConfigError, load_config, make_config
 from evenseg.engine import evaluate, train
 from evenseg.engine.checkpoints import list_checkpoints, step_of
 from evenseg.engine.recorder import Recorder
+from evenseg.engine.run_folder import describe_environment
 
 
 def rows(run, split=None):
@@ -82,8 +85,43 @@ def test_summary_and_environment(run):
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["versions"]["segmentation-models-pytorch"] is not None
     if (Path(__file__).parents[2] / ".git").exists():
-        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", environment["git_commit"])
+        assert re.fullmatch(r"[0-9a-f]{40}", environment["evenseg_git"]["commit"])
+        assert environment["evenseg_git"]["dirty"] in (True, False)
     assert environment["threads"] == torch.get_num_threads()
+
+
+def test_the_commit_of_the_users_project_is_kept(tmp_path, monkeypatch):
+    if shutil.which("git") is None:
+        pytest.skip("no git on this machine")
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project / "configs", elsewhere):
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+
+    def git(*arguments):
+        who = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+        done = subprocess.run(["git", "-C", project, *who, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def recorded(config_file=None):
+        return describe_environment(0, config_file)["project_git"]
+
+    monkeypatch.chdir(project)
+    assert recorded() is None
+    git("init")
+    assert recorded() is None, "no commit yet"
+    (project / "model.py").write_text("a = 1")
+    git("add", "model.py")
+    git("commit", "-m", "first")
+    (project / "notes.txt").write_text("not kept by git")
+    assert recorded() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (project / "model.py").write_text("a = 2")
+    assert recorded() == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+    monkeypatch.chdir(elsewhere)
+    assert recorded() is None
+    assert recorded(project / "configs" / "a.yml") == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+    monkeypatch.setenv("PATH", "")
+    assert recorded(project / "configs" / "a.yml") is None
 
 
 def test_last_checkpoint_loads_without_running_code(run):

@@ -40,7 +40,7 @@ def test_numbers_and_charts(file):
     page = Page(path)
     classes, means = page.tables
     assert classes[1] == ["ground", "90.00", "95.00", "90.00", "100.00", "12.35", "30.00", "2.00"]
-    assert classes[2] == ["a<b", *["absent"] * 6, "4.00"]
+    assert classes[2] == ["a<b", *["not labelled"] * 6, "4.00"]
     assert ["mIoU per image", "40.00"] in means
     text = " ".join(" ".join(page.texts).split())
     assert "windows of 96 x 64, gaussian blending, scales 0.75, 1, mirrored too" in text
@@ -52,6 +52,23 @@ def test_numbers_and_charts(file):
     assert reliability["data"][1]["x"] == [50, 90]
     assert reliability["data"][1]["y"] == [60, 80]
     assert shares["data"][0]["y"] == [0, 30, 70]
+
+
+@pytest.mark.parametrize(
+    ("confusion", "word"),
+    [
+        ([[90, 0], [0, 0]], "absent"),
+        ([[90, 0], [10, 0]], "never predicted"),
+        ([[80, 10], [0, 0]], "not labelled"),
+        ([[80, 10], [5, 5]], "undefined"),
+    ],
+)
+def test_why_a_class_has_no_score(file, confusion, word):
+    file.write_text(json.dumps(ROW | {"confusion": confusion, "iou": [0.9, 0.0]}))
+    page = Page(write_evaluation_report(file))
+    assert page.tables[0][2] == ["a<b", "0.00", *[word] * 5, "4.00"]
+    text = " ".join(" ".join(page.texts).split())
+    assert "never predicted: it is in the labels, so its IoU is 0" in text
 
 
 def test_nothing_comes_from_elsewhere(file):

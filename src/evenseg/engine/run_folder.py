@@ -61,7 +61,7 @@ class RunFolder:
         (unfinished / self.checkpoints.name).mkdir(parents=True)
         # where the run lies is no part of what was run
         write_text(unfinished / "config.yaml", dump_config(config.model_copy(update={"output": None})))
-        write_json(unfinished / "environment.json", describe_environment(config.seed))
+        write_json(unfinished / "environment.json", describe_environment(config.seed, config.source))
         os.replace(unfinished, self.path)
 
     def reopen(self, step: int) -> None:
@@ -190,8 +190,13 @@ def flatten_row(row: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, 
     return flat | {f"IoU {name}": value for name, value in zip(class_names, row.get("iou", []), strict=False)}
 
 
-def describe_environment(seed: int) -> dict[str, Any]:
-    """Returns what a reader needs to judge or repeat a measurement."""
+def describe_environment(seed: int, config_file: Path | None = None) -> dict[str, Any]:
+    """Returns what a reader needs to judge or repeat a measurement.
+
+    Args:
+        seed: of the run.
+        config_file: that it was configured by.
+    """
     import torch
 
     return {
@@ -202,7 +207,8 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
-        "git_commit": _git_commit(),
+        "evenseg_git": _own_git(),
+        "project_git": _project_git(config_file),
         "seed": seed,
     }
 
@@ -224,23 +230,30 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git_commit() -> str | None:
-    """Returns the commit of the checkout this package runs from, with "-dirty" behind it where files have been changed since.
+def _own_git() -> dict[str, Any] | None:
+    """Returns the state of the checkout this package runs from; None when the package is installed otherwise."""
+    here = Path(__file__).resolve()
+    return _git_state(here.parent) if _git(here.parent, "ls-files", "--error-unmatch", here.name) is not None else None
 
-    None when the package is installed otherwise.
-    """
-    here = Path(__file__).resolve().parent
+
+def _project_git(config_file: Path | None) -> dict[str, Any] | None:
+    """Returns the state of the user's project: the repository of the working folder, else that of the configuration file."""
+    folders = [Path.cwd()] if config_file is None else [Path.cwd(), config_file.resolve().parent]
+    return next((state for folder in folders if (state := _git_state(folder)) is not None), None)
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    """Returns the commit of the repository a folder lies in, and whether files it keeps have been changed since."""
+    described = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    if not described:
+        return None
+    return {"commit": described.removesuffix("-dirty"), "dirty": described.endswith("-dirty")}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Returns what git prints; None where there is no git, no repository or no commit."""
     try:
-        found = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name],
-            capture_output=True, timeout=10,
-        )  # fmt: skip
-        if found.returncode != 0:
-            return None
-        head = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-            capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return head.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -70,12 +70,13 @@ def _context(row: dict[str, Any], file: Path) -> dict[str, Any]:
                 "name": name,
                 "color": row["colors"][c],
                 "cells": [
-                    *(percent(row[key][c], "absent") for key in CLASS_COLUMNS),
-                    percent(calibration["class_ece"][c], "absent"),
+                    *(percent(row[key][c], without_score(row, c)) for key in CLASS_COLUMNS),
+                    percent(calibration["class_ece"][c], without_score(row, c)),
                 ],
             }
             for c, name in enumerate(row["classes"])
         ],
+        "without_score": WITHOUT_SCORE,
         "tolerance": size_of(row["settings"]["boundary_tolerance"]),
         "width": size_of(row["settings"]["boundary_width"]),
         "confusion": confusion_figure(row["confusion"], row["classes"]),
@@ -184,6 +185,23 @@ def seen_how(settings: dict[str, Any]) -> str:
 def size_of(value: float) -> str:
     """Says a length that is in pixels from 1 on, and a share of the diagonal below."""
     return f"{value:g} px" if value >= 1 else f"{100 * value:g} % of the image's diagonal"
+
+
+def without_score(row: dict[str, Any], c: int) -> str:
+    """Says in a word or two why a class may lack a score: whether the labels or the predictions lack it."""
+    labelled = sum(row["confusion"][c])
+    predicted = sum(counts[c] for counts in row["confusion"])
+    if labelled and predicted:
+        return "undefined"
+    if labelled:
+        return "never predicted"
+    return "not labelled" if predicted else "absent"
+
+
+WITHOUT_SCORE = (
+    "absent: neither labelled nor predicted, and left out of the means; never predicted: it is in the labels, so its IoU is 0; "
+    "not labelled: predicted, but in no label"
+)
 
 
 def percent(value: float | None, missing: str = "n/a") -> str:
