@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from evenseg import build_loss
+from evenseg.losses import LOSSES, MapLoss, StatisticLoss
 
 REPO = Path(__file__).parents[2]
 SMALL = REPO / "tests" / "golden" / "losses.npz"
@@ -123,14 +124,15 @@ class As:
 
 
 def section_for(loss: Any, g: Golden, common: Mapping[str, Any]) -> Any:
-    """The loss section with its callables called, and keywords added to every loss in it."""
+    """The loss section with its callables called, and keywords added to every statistic loss in it."""
     if callable(loss):
         return section_for(loss(g), g, common)
     if isinstance(loss, Mapping):
         filled = {key: section_for(value, g, common) for key, value in loss.items()}
-        lovasz = "lovasz" in str(filled.get("type")).lower()
-        extra = {k: v for k, v in common.items() if k != "method" or lovasz}
-        return {**filled, **extra} if "type" in filled and filled["type"] != "MixedLoss" else filled
+        if "type" not in filled or filled["type"] == "MixedLoss" or issubclass(LOSSES.get(filled["type"], StatisticLoss), MapLoss):
+            return filled
+        lovasz = "lovasz" in str(filled["type"]).lower()
+        return {**filled, **{k: v for k, v in common.items() if k != "method" or lovasz}}
     if isinstance(loss, list):
         return [section_for(value, g, common) for value in loss]
     return loss

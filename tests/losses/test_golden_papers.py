@@ -12,6 +12,8 @@ import pytest
 import torch
 from golden_cases import REPO, SHARED, As, Golden, evaluate
 
+from evenseg.losses.auto_seg import METRICS
+
 PAPERS = SHARED / "papers"
 SMALL = REPO / "tests" / "golden" / "papers.npz"
 
@@ -80,14 +82,23 @@ CONVENTIONS: dict[str, As] = {
         loss("BinaryCrossEntropyLoss", mode="multiclass", reduction="sum"), over_valid_pixels_plus_one
     ),
 }
+# whose numbers they ran: the published configurations repeat those of another metric for FWIoU and gAcc
+ASL = {
+    "mIoU": ("mIoU", "published"), "mIoU_identity": ("mIoU", "identity"), "mAcc": ("mAcc", "published"), "BIoU": ("BIoU", "published"),
+    "FWIoU": ("FWIoU", METRICS["BIoU"].published), "FWIoUlog": ("FWIoU", "published"), "gAcc": ("gAcc", METRICS["mAcc"].published),
+    "gAcclog": ("gAcc", "published"), "BF1": ("BF1", "published"), "BF1_identity": ("BF1", "identity"),
+}  # fmt: skip
+for file, (metric, parameters) in ASL.items():
+    searched = As(loss("AutoSegLoss", metric=metric, parameters=parameters, edges_in_ignored=metric == "BF1"))
+    CONVENTIONS |= {f"asl__{file}__{case}": searched for case in (("random",) if "identity" in file else ("random", "absent"))}
+CONVENTIONS["asl__mIoU__random_notinplace"] = CONVENTIONS["asl__mIoU__random"]
 
 # by the beginning of the file name
 NOT_OURS = {
     "explog_segloss__": "takes the logarithm of the mean Dice, and its cross-entropy has no power: not the paper",
     "explog_pymic__": "squeezes probabilities and Dice to 0.005 + 0.99 x and weights classes by (f + 0.1)^(-1/2)",
     "abl__": "another loss",
-    "asl__": "another loss",
-    "asl_bezier_curves": "another loss",
+    "asl_bezier_curves": "curves, not losses: see test_auto_seg.py",
     "gatedcrf_pymic__": "see test_pairwise.py",
     "ref_dfr__": "see test_pairwise.py",
     "ref_ssl__": "another loss",
@@ -157,7 +168,8 @@ def test_formulas_in_float64(name):
 @pytest.mark.parametrize("engine", ["eager", "numba"])
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_float32(name, engine):
-    assert_same(name, False, torch.float32, 1e-5, 1e-5, engine=engine, method="sort")
+    # the steepest published curve turns within 1e-4, where the rounding of a probability is felt
+    assert_same(name, False, torch.float32, 1e-5, 2e-5 if name.startswith("asl__") else 1e-5, engine=engine, method="sort")
 
 
 @needs_shared

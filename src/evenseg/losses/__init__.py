@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from evenseg.losses.auto_seg import AutoSegLoss
 from evenseg.losses.base import PixelLoss, RegionLoss, StatisticLoss
 from evenseg.losses.binary_cross_entropy import BinaryCrossEntropyLoss
 from evenseg.losses.build import LossConfigError, OutputsLoss, build_loss
@@ -41,6 +42,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "ExponentialLogarithmicLoss": ExponentialLogarithmicLoss,
     "LovaszSoftmaxLoss": LovaszSoftmaxLoss,
     "LovaszHingeLoss": LovaszHingeLoss,
+    "AutoSegLoss": AutoSegLoss,
     "DenseCRFLoss": DenseCRFLoss,
     "DynamicFeatureLoss": DynamicFeatureLoss,
     "MixedLoss": MixedLoss,
@@ -49,6 +51,7 @@ LOSSES: dict[str, type[nn.Module]] = {
 __all__ = [
     "LOSSES",
     "PRESETS",
+    "AutoSegLoss",
     "BinaryCrossEntropyLoss",
     "BootstrappedCrossEntropyLoss",
     "CrossEntropyLoss",
