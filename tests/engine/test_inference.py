@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from evenseg.config import ConfigError, EvaluationSection, load_config
-from evenseg.engine.inference import Predictor, main_output
+from evenseg.engine.inference import Predictor, main_output, most_probable
 
 
 class Pointwise(nn.Module):
@@ -44,7 +44,7 @@ def image(height, width, n=1):
 def test_windows_of_a_pointwise_network_are_the_whole_image(blend, size):
     model, picture = Pointwise(), image(*size, n=2)
     whole = model(picture)[0].softmax(1)
-    windowed = Predictor(model, section(window=(8, 8), stride=(5, 6), blend=blend, batch_size=3)).scores(picture)
+    windowed = Predictor(model, section(window=(8, 8), stride=(5, 6), blend=blend, batch_size=3)).probabilities(picture)
     torch.testing.assert_close(windowed, whole, atol=1e-6, rtol=1e-5)
 
 
@@ -59,8 +59,8 @@ def test_blending_is_the_weighted_mean_over_windows(blend):
         probs = Place()(torch.zeros(1, 3, height, size)).softmax(1)[0]
         total[..., left : left + size] += probs * profile
         weights[left : left + size] += profile
-    scores = Predictor(Place(), section(window=(8, size), stride=(8, 5), blend=blend)).scores(image(height, width))
-    torch.testing.assert_close(scores[0], total / weights)
+    probs = Predictor(Place(), section(window=(8, size), stride=(8, 5), blend=blend)).probabilities(image(height, width))
+    torch.testing.assert_close(probs[0], total / weights)
 
 
 def test_bands_are_the_image_from_top_to_bottom_and_hold_one_row_of_windows():
@@ -84,7 +84,7 @@ def test_bands_are_the_image_from_top_to_bottom_and_hold_one_row_of_windows():
 def test_mirrored_view_counts_as_much_as_the_plain_one():
     predictor = Predictor(Place(), section(flip=True))
     probs = Place()(image(3, 10)).softmax(1)
-    torch.testing.assert_close(predictor.scores(image(3, 10)), (probs + probs.flip(-1)) / 2)
+    torch.testing.assert_close(predictor.probabilities(image(3, 10)), (probs + probs.flip(-1)) / 2)
 
 
 def test_scales_are_averaged_as_probabilities():
@@ -94,26 +94,35 @@ def test_scales_are_averaged_as_probabilities():
         scaled = F.interpolate(picture, size, mode="bilinear", antialias=size[0] < 12)
         logits = F.interpolate(model(scaled)[0], (12, 10), mode="bilinear", antialias=size[0] > 12)
         total += logits.softmax(1)
-    scores = Predictor(model, section(scales=(0.5, 1, 1.5))).scores(picture)
-    torch.testing.assert_close(scores, total / 3)
+    probs = Predictor(model, section(scales=(0.5, 1, 1.5))).probabilities(picture)
+    torch.testing.assert_close(probs, total / 3)
 
 
-def test_plain_scores_are_the_logits_and_their_probabilities_the_softmax():
-    model, picture = Pointwise(), image(9, 7)
-    predictor = Predictor(model, section())
-    scores = predictor.scores(picture)
-    assert torch.equal(scores, model(picture.contiguous(memory_format=torch.channels_last))[0])
-    assert torch.equal(predictor.probabilities(scores), scores.softmax(1))
-    averaged = Predictor(model, section(flip=True))
-    assert torch.equal(averaged.probabilities(averaged.scores(picture)), averaged.scores(picture))
+@pytest.mark.parametrize(
+    "keywords", [{}, {"window": (4, 7)}, {"flip": True}, {"scales": (1, 1)}, {"window": (9, 5), "flip": True}]
+)
+def test_however_an_image_is_seen_the_result_are_probabilities(keywords):
+    model, picture = Pointwise(), image(9, 7, n=2)
+    probs = Predictor(model, section(**keywords)).probabilities(picture)
+    torch.testing.assert_close(probs, model(picture)[0].softmax(1), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(probs.sum(1), torch.ones(2, 9, 7))
 
 
 @pytest.mark.parametrize(("scales", "size"), [((0.5, 1), 8), ((0.5,), 4), ((0.5, 0.75, 2), 6), ((1.25, 1.25), 10)])
 def test_outputs_are_shown_once_for_each_window(scales, size):
     seen = []
     predictor = Predictor(Pointwise(), section(window=(8, 8), stride=(8, 8), scales=scales, flip=True, batch_size=2))
-    predictor.scores(image(8, 24), lambda outputs, *place: seen.append((tuple(outputs[0].shape), *place)))
+    predictor.probabilities(image(8, 24), lambda outputs, *place: seen.append((tuple(outputs[0].shape), *place)))
     assert seen == [((1, 3, size, size), 0, left, 8, 8) for left in (0, 8, 16)]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 300])
+def test_the_most_probable_class_is_the_argmax(classes):
+    # few different values, so that many are equal
+    probs = torch.randint(5, (classes, 6, 9), generator=torch.Generator().manual_seed(2)) / 4
+    found = most_probable(probs)
+    assert found.dtype == (torch.uint8 if classes <= 256 else torch.int32)
+    assert found.tolist() == probs.numpy().argmax(0).tolist()
 
 
 def test_main_output_of_what_models_return():

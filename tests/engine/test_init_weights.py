@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from evenseg.config import ConfigError, make_config
 from evenseg.engine import evaluate, resolve, resume, train
 from evenseg.engine.checkpoints import list_checkpoints
-from evenseg.engine.overlays import as_rgb
 from evenseg.models import LightUNet
 
 
@@ -153,19 +152,6 @@ def test_the_network_takes_as_many_channels_as_the_images_have(five_channels, tm
     assert evaluate(folder)["images"] == 2
     shown = np.asarray(Image.open(folder / "overlays" / "a_image.png"))
     assert (shown.shape, shown.min(), shown.max()) == ((40, 33, 3), 0, 255)
-
-
-@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (2, np.uint16), (3, np.uint8), (4, np.float32)])
-def test_pictures_of_any_channels_can_be_shown(channels, dtype):
-    image = np.arange(12 * channels).reshape(3, 4, channels).astype(dtype)
-    shown = as_rgb(image)
-    assert (shown.shape, shown.dtype) == ((3, 4, 3), np.uint8)
-    if dtype == np.uint8:
-        assert (shown[..., 0] == image[..., 0]).all()
-    else:
-        # the largest values of the first channel are white, the smallest black, whatever their range
-        assert (shown[0, 0, 0], shown[2, 3, 0]) == (0, 255)
-    assert not as_rgb(np.zeros((2, 2, 1), np.float32)).any()
 
 
 def test_channels_that_do_not_fit_are_named(five_channels):

@@ -8,11 +8,12 @@ from PIL import Image
 
 from evenseg._paths import find_images
 from evenseg.config import make_config
-from evenseg.data import Classes, SyntheticRoads
+from evenseg.data import SyntheticRoads
 from evenseg.engine import predict, train
 from evenseg.engine.loaded_run import load_run
+from evenseg.engine.pictures import as_rgb
 from evenseg.engine.png import PngWriter
-from evenseg.engine.predict import automatic_window, blend
+from evenseg.engine.predict import automatic_window
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,7 @@ def pictures(tmp_path):
 
 def probabilities(run, pixels, *overrides):
     loaded = load_run(run, overrides)
-    scores = loaded.predictor.scores(loaded.prepare(pixels)[None])
-    return loaded.predictor.probabilities(scores)[0]
+    return loaded.predictor.probabilities(loaded.prepare(pixels)[None])[0]
 
 
 def test_everything_is_written_and_agrees(run, pictures, tmp_path):
@@ -109,15 +109,15 @@ def test_which_files_are_meant(pictures, tmp_path, monkeypatch):
         find_images(["pictures", "one.png"])
 
 
-def test_overlays_of_any_image():
-    classes = Classes(("a", "b"), ((0, 0, 0), (200, 100, 0)))
-    index = np.array([[0, 1]])
-    grey = np.full((1, 2, 1), 100, np.uint8)
-    assert blend(grey, index, classes).tolist() == [[[50, 50, 50], [150, 100, 50]]]
-    deep = np.full((1, 2, 4), 100 << 8, np.uint16)
-    assert blend(deep, index, classes).tolist() == [[[50, 50, 50], [150, 100, 50]]]
-    floats = np.full((1, 2, 3), 100 / 255, np.float32)
-    assert blend(floats, index, classes).tolist() == [[[50, 50, 50], [150, 100, 50]]]
+def test_overlays_show_deep_images_as_training_does(run, tmp_path):
+    # 12-bit values in 16 bits: taken as 16 bits they would be nearly black
+    deep = np.random.default_rng(0).integers(0, 4096, (300, 40, 3), np.uint16)
+    np.save(tmp_path / "deep.npy", deep)
+    predict(run, [tmp_path / "deep.npy"], tmp_path / "out")
+    index = np.asarray(Image.open(tmp_path / "out" / "deep.png"))
+    colors = np.array([[40, 54, 32], [255, 220, 60]])[index]
+    overlay = np.asarray(Image.open(tmp_path / "out" / "deep_overlay.png"))
+    np.testing.assert_allclose(overlay, (as_rgb(deep) + colors) / 2.0, atol=0.51)
 
 
 def test_large_images_are_cut_into_windows(run, pictures, tmp_path, monkeypatch):

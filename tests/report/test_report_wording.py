@@ -1,7 +1,11 @@
 """Sentences: each case of a result is worded as what it shows."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from conftest import write_study
 from evenseg.report import wording
 from evenseg.report.folders import read_study
 from evenseg.report.statistics import paired_difference
@@ -106,3 +110,89 @@ def test_two_seeds_are_called_what_they_are(study):
 
 def test_p_values():
     assert [wording.p_value(p) for p in (None, 0.0002, 0.0312, 0.456)] == ["", "< 0.001", "0.031", "0.46"]
+
+
+def iou_study(tmp_path, scores, classes=("background", "road", "kerb"), confusion=None):
+    """A study of losses with these IoUs of the classes, one list for each seed."""
+    write_study(tmp_path, dict.fromkeys(scores, 0.5), seeds=range(len(next(iter(scores.values())))), evaluated=("val",))
+    for loss, rows in scores.items():
+        for seed, iou in enumerate(rows):
+            run = tmp_path / "runs" / loss / f"seed-{seed}"
+            for file, key in ((run / "summary.json", "best"), (run / "evaluation" / "val.json", None)):
+                data = json.loads(file.read_text())
+                (data[key] if key else data)["iou"] = iou
+                if key is None and confusion is not None:
+                    data["confusion"] = confusion[loss]
+                file.write_text(json.dumps(data))
+    return read_study(tmp_path)
+
+
+def told(study):
+    comparisons = [comparison("A", [2.0, 2.1])]
+    return wording.study_headline(study, comparisons), wording.study_caveats(study, comparisons)
+
+
+def test_a_baseline_of_one_class_is_named_in_the_headline(tmp_path):
+    scores = {"CE": [[0.9, 0.0, 0.0], [0.8, 0.004, 0.0]], "A": [[0.9, 0.3, 0.1], [0.9, 0.4, 0.0]]}
+    headline, notes = told(iou_study(tmp_path, scores))
+    assert headline.startswith("A beats CE by 2.05 points of mIoU")
+    assert headline.endswith(
+        " But CE learnt only background: the IoU of road and kerb stays below 1 % with every seed, so comparisons with it are "
+        "no evidence for another loss."
+    )
+    assert not any("ever predicts" in note for note in notes)
+
+
+def test_a_baseline_that_misses_all_rare_classes_is_named(tmp_path):
+    scores = {"CE": [[0.9, 0.3, 0.0], [0.9, 0.3, 0.0]], "A": [[0.9, 0.3, 0.1], [0.9, 0.4, 0.0]]}
+    headline, _ = told(iou_study(tmp_path, scores))
+    assert "But CE learnt only background and road: the IoU of kerb stays below 1 %" in headline
+    nothing = {"CE": [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "A": scores["A"]}
+    assert "But CE learnt no class" in told(iou_study(tmp_path / "nothing", nothing))[0]
+
+
+def test_a_baseline_that_learnt_is_not_blamed(tmp_path):
+    once = {"CE": [[0.9, 0.3, 0.0], [0.9, 0.3, 0.02]], "A": [[0.9, 0.3, 0.0], [0.9, 0.4, 0.0]]}
+    headline, notes = told(iou_study(tmp_path, once))
+    assert "But CE" not in headline
+    assert not any("leaves" in note or "ever predicts" in note for note in notes)
+    absent = {"CE": [[0.9, 0.3, None], [0.9, 0.3, None]], "A": [[0.9, 0.3, None], [0.9, 0.4, None]]}
+    headline, notes = told(iou_study(tmp_path / "absent", absent))
+    assert "But CE" not in headline
+    assert not any("ever predicts" in note for note in notes)
+
+
+def test_classes_that_no_run_predicts_are_named(tmp_path):
+    scores = {"CE": [[0.9, 0.3, 0.0], [0.9, 0.3, 0.0]], "A": [[0.9, 0.3, 0.0], [0.9, 0.4, 0.0]]}
+    note = "No run ever predicts kerb: nothing here says which loss would learn it."
+    assert note in told(iou_study(tmp_path / "by_iou", scores))[1]
+    # an IoU of 0 is not yet "never predicted": A predicts it, always wrongly
+    nothing, wrong = [[9, 1, 0], [1, 9, 0], [2, 1, 0]], [[9, 1, 0], [1, 8, 1], [2, 1, 0]]
+    guessed = iou_study(tmp_path / "guessed", scores, confusion={"CE": nothing, "A": wrong})
+    assert not any("ever predicts" in line for line in told(guessed)[1])
+    never = iou_study(tmp_path / "never", scores, confusion={"CE": nothing, "A": nothing})
+    assert note in told(never)[1]
+
+
+def test_few_of_many_classes_missing_is_a_note(tmp_path, study):
+    full = read_study(study[0])
+    assert not any("leaves" in note for note in wording.study_caveats(full, []))
+    run = full.runs["CE", 0]
+    best = replace(run.best, iou=(0.9, 0.8, 0.7, 0.6, 0.0))
+    runs = {key: replace(value, best=best) for key, value in full.runs.items()}
+    five = replace(full, classes=("a", "b", "c", "d", "e"), runs=runs)
+    assert "But CE" not in wording.study_headline(five, [comparison("A", [1.0, 1.1])])
+    assert any(note.startswith("CE leaves e below 1 % IoU with every seed") for note in wording.study_caveats(five, []))
+
+
+def test_a_confusion_matrix_of_another_size_is_refused(tmp_path):
+    scores = {"CE": [[0.9, 0.3, 0.0]], "A": [[0.9, 0.3, 0.0]]}
+    with pytest.raises(ValueError, match=r"val\.json: confusion has rows of \[2, 2\]; allowed: 3 rows of as many"):
+        iou_study(tmp_path, scores, confusion={"CE": [[1, 2], [3, 4]], "A": [[1, 2], [3, 4]]})
+
+
+def test_lists_of_names():
+    assert wording.listed(["a"]) == "a"
+    assert wording.listed(["a", "b"]) == "a and b"
+    assert wording.listed(list("abcdef")) == "a, b, c, d, e and f"
+    assert wording.listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"

@@ -93,6 +93,11 @@ class SegmentationDataset(ABC):
         """The place to name in a message about this data set's masks."""
 
     @property
+    def reading_rules(self) -> Hashable | None:
+        """Equal for data sets that make the same of the same files; None where this cannot be told."""
+        return None
+
+    @property
     @abstractmethod
     def cache_key(self) -> Hashable:
         """Equal for data sets whose files and labels are the same, so that they are checked once per process."""

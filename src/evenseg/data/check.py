@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evenseg.data.base import Classes, SegmentationDataset
 from evenseg.data.diagnosis import STOPPING_RULES, Scan, scan, some
 from evenseg.data.images import UnreadableFileError
+from evenseg.data.scan_cache import ScanCache
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ _CHECKED: dict[Hashable, DataFacts] = {}
 def check_data(
     dataset: SegmentationDataset, on_unreadable: Literal["stop", "skip"] = "stop", section: str = ""
 ) -> DataFacts:
-    """Reads every pair of a data set once per process and stops at anything a loss could not use.
+    """Reads every pair of a data set once and stops at anything a loss could not use.
 
+    What was seen of each pair is remembered for the life of the process and, on disk, for the next one: see `ScanCache`.
     `evenseg check` goes further: see `evenseg.data.diagnosis`.
 
     Args:
@@ -61,7 +63,11 @@ def check_data(
     """
     key = (dataset.cache_key, on_unreadable)
     if key not in _CHECKED:
-        seen = scan(dataset, section, thorough=False, skip_unreadable=on_unreadable == "skip")
+        cache = ScanCache(dataset)
+        known = cache.load()
+        seen = scan(dataset, section, thorough=False, skip_unreadable=on_unreadable == "skip", known=known)
+        if len(known) < len(dataset):
+            cache.store(seen.records)
         unreadable = [record.problem for record in seen.records if record.unreadable]
         if unreadable and (on_unreadable == "stop" or len(unreadable) == len(dataset)):
             if len(unreadable) == len(dataset):

@@ -141,9 +141,13 @@ class FileDataset(SegmentationDataset):
         return self._where
 
     @property
+    def reading_rules(self) -> Hashable:
+        return self.classes, self.channels, self.mask_reader.key
+
+    @property
     def cache_key(self) -> Hashable:
         files = tuple((str(file.resolve()), _stamp(file)) for pair in self.pairs for file in (pair.image, pair.mask))
-        return self.classes, self.channels, self.mask_reader.key, files
+        return self.reading_rules, files
 
 
 def _choose_classes(

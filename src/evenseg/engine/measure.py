@@ -73,13 +73,13 @@ class ImageMeter:
             valid = int((window != self.classes.ignore_index).sum())
             losses.append((float(loss(outputs, window)), valid))
 
-        scores = predictor.scores(image_1CHW, None if loss is None else add_loss)
-        prediction = scores.argmax(1)
+        probs = predictor.probabilities(image_1CHW, None if loss is None else add_loss)
+        prediction = probs.argmax(1)
         classes, ignore_index = self.classes.num_classes, self.classes.ignore_index
         matrix = metrics.confusion_matrix(prediction, mask_1HW, classes, ignore_index).cpu()
         if not self.in_full:
             return ImageCounts(matrix, _weighted_mean(losses))
-        s, probs = self.settings, predictor.probabilities(scores)
+        s = self.settings
         counts = (
             metrics.boundary_matches(prediction, mask_1HW, classes, ignore_index, tolerance=s.boundary_tolerance),
             metrics.boundary_overlap(prediction, mask_1HW, classes, ignore_index, dilation=s.boundary_width),

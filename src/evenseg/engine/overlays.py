@@ -14,6 +14,7 @@ from evenseg import metrics
 from evenseg.data import Classes, EvaluationSamples
 from evenseg.engine.files import write_json
 from evenseg.engine.inference import Predictor
+from evenseg.engine.pictures import as_rgb
 from evenseg.engine.scores import number, numbers
 
 IGNORE_COLOR = (128, 128, 128)
@@ -52,7 +53,7 @@ def write_overlays(
         sample = samples[index]
         if sample.unreadable:
             continue
-        prediction = predictor.scores(sample.image[None].to(device)).argmax(1).cpu()
+        prediction = predictor.probabilities(sample.image[None].to(device)).argmax(1).cpu()
         matrix = metrics.confusion_matrix(
             prediction, sample.mask[None], classes.num_classes, ignore_index=classes.ignore_index
         )
@@ -63,19 +64,6 @@ def write_overlays(
         row = {"name": name, "iou": numbers(metrics.iou(matrix)), "miou": number(metrics.mean_iou(matrix))}
         write_json(folder / f"{name}.json", row)
     model.train(was_training)
-
-
-def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Returns (H, W, channels) of any type as a picture (H, W, 3) of 8 bits: the first three channels, or the first.
-
-    Values that are not of 8 bits already are stretched, per channel from the 2nd to the 98th percentile.
-    """
-    shown = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=2)
-    if shown.dtype == np.uint8:
-        return shown
-    low, high = np.percentile(shown, (2, 98), axis=(0, 1))
-    stretched = (shown - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
-    return (255 * stretched.clip(0, 1)).round().astype(np.uint8)
 
 
 def _save_indices(file: Path, indices: NDArray[Any], classes: Classes) -> None:

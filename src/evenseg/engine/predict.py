@@ -12,22 +12,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from evenseg._paths import find_images
 from evenseg.config import EvaluationSection
 from evenseg.data import Classes, ImageRows, open_rows
-from evenseg.engine.inference import Predictor
+from evenseg.engine.inference import Predictor, most_probable
 from evenseg.engine.loaded_run import LoadedRun, load_run
 from evenseg.engine.out_of_memory import less_for_images, naming_lack_of_memory
+from evenseg.engine.pictures import as_rgb, blend_classes, display_limits
 from evenseg.engine.png import PngWriter
 
 # images of more pixels are cut into windows where the run names none
 LARGEST_WHOLE = 2048 * 2048
 # largest side of such windows, the smallest where memory asks for less, and the bytes for one row of them, all classes
 WINDOW, LOWEST_WINDOW, ROW_OF_WINDOWS = 1024, 256, 2**29
-OVERLAY_WEIGHT = 0.5
 ROWS_AT_ONCE = 64
 
 Probabilities = Literal["none", "npy", "png"]
@@ -114,6 +113,7 @@ def _predict_one(
         predictor = Predictor(predictor.model, settings)
     few = classes.num_classes <= 256
     palette = np.array(classes.colors, np.uint8) if few else None
+    limits = display_limits(rows.read, height) if overlay else None
 
     def read(top: int, bottom: int) -> Tensor:
         # piece by piece: preparing takes several times the memory of its result
@@ -135,12 +135,12 @@ def _predict_one(
         )
         planes = stack.enter_context(_probability_writer(probabilities, target, classes, height, width))
         for top, band_KHW in predictor.bands(read, height, width):
-            index_HW = band_KHW.argmax(0).cpu().numpy()
-            indices.write(index_HW)
-            if blended is not None:
-                for start in range(0, len(index_HW), ROWS_AT_ONCE):
-                    part = index_HW[start : start + ROWS_AT_ONCE]
-                    blended.write(blend(rows.read(top + start, top + start + len(part)), part, classes))
+            for start in range(0, band_KHW.shape[1], ROWS_AT_ONCE):
+                index_HW = most_probable(band_KHW[:, start : start + ROWS_AT_ONCE]).cpu().numpy()
+                indices.write(index_HW)
+                if blended is not None:
+                    picture = as_rgb(rows.read(top + start, top + start + len(index_HW)), limits)
+                    blended.write(blend_classes(picture, index_HW, classes))
             planes.write(band_KHW)
     return index_file
 
@@ -149,23 +149,6 @@ def automatic_window(width: int, num_classes: int) -> tuple[int, int]:
     """Returns (height, width) of windows for an image too large to be seen whole: lower ones for more classes."""
     height = ROW_OF_WINDOWS // (4 * width * num_classes) // 64 * 64
     return min(WINDOW, max(LOWEST_WINDOW, height)), WINDOW
-
-
-def blend(image: NDArray[Any], index_HW: NDArray[Any], classes: Classes) -> NDArray[np.uint8]:
-    """Returns an image half in its own colours and half in those of the classes, (H, W, 3) uint8.
-
-    Args:
-        image: (H, W, C) uint8, uint16 or floats in 0..1; of more than three channels the first three are shown.
-        index_HW: class of each pixel.
-        classes: with the colours.
-    """
-    if image.dtype == np.uint16:
-        image = image >> 8
-    elif image.dtype.kind == "f":
-        image = np.clip(image, 0, 1) * 255
-    image = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
-    colors = np.array(classes.colors, np.float32)[index_HW]
-    return ((1 - OVERLAY_WEIGHT) * image + OVERLAY_WEIGHT * colors).round().astype(np.uint8)
 
 
 class _ProbabilityWriter:

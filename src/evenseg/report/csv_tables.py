@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evenseg.report import tables
-from evenseg.report.folders import SCORES, Study
+from evenseg.report.records import SCORES, Study
 from evenseg.report.statistics import MeanSd, PairedDifference
 
 

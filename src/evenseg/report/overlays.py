@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evenseg.report.folders import Overlay, Run
+from evenseg.report.records import Overlay, Run
 from evenseg.report.tables import summarise
 
 MAX_SIDE = 768

@@ -9,7 +9,8 @@ from typing import Any
 from evenseg import __version__
 from evenseg.report import figures, overlays, tables, wording
 from evenseg.report.csv_tables import write_tables
-from evenseg.report.folders import SCORES, SPLITS, Run, Study, read_run, read_study
+from evenseg.report.folders import read_run, read_study
+from evenseg.report.records import SCORES, SPLITS, Run, Study
 
 
 def write_study_report(study_folder: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evenseg.report.folders import SCORES, Evaluation, Run, Study
+from evenseg.report.records import SCORES, Evaluation, Run, Study
 from evenseg.report.statistics import MeanSd, PairedDifference, bootstrap_interval, holm, mean_sd, paired_difference
 
 CONFIDENCE = 0.95

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from evenseg.report.folders import SCORES, Run, Study
+from evenseg.report.learnt import LEARNT, hardly_learns, learnt, never_predicted, not_learnt
+from evenseg.report.records import SCORES, Run, Study
 from evenseg.report.tables import Comparison, summarise
 
 FEW_SEEDS = 5
@@ -76,8 +77,30 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """`A`, `A and B`, `A, B and C`; of many, the first few and how many more."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
 def study_headline(study: Study, comparisons: Sequence[Comparison]) -> str:
-    """The result of a study in one sentence."""
+    """The result of a study in one sentence, and a second one where the baseline is none to compare with."""
+    return _result(study, comparisons) + _baseline_warning(study)
+
+
+def _baseline_warning(study: Study) -> str:
+    baseline = study.losses[0]
+    if len(study.losses) == 1 or not hardly_learns(study, baseline):
+        return ""
+    found, missing = learnt(study, baseline), not_learnt(study, baseline)
+    only = f"learnt only {listed(found)}" if found else "learnt no class"
+    return (
+        f" But {baseline} {only}: the IoU of {listed(missing)} stays below {100 * LEARNT:.0f} % with every seed, so "
+        "comparisons with it are no evidence for another loss."
+    )
+
+
+def _result(study: Study, comparisons: Sequence[Comparison]) -> str:
     metric = SCORES[study.metric]
     baseline = study.losses[0]
     if study.judged_on_test:
@@ -134,6 +157,17 @@ def study_headline(study: Study, comparisons: Sequence[Comparison]) -> str:
 def study_caveats(study: Study, comparisons: Sequence[Comparison]) -> list[str]:
     """What a reader must know before believing the headline."""
     notes = []
+    baseline = study.losses[0]
+    left_out = not_learnt(study, baseline)
+    if left_out and not hardly_learns(study, baseline) and len(study.losses) > 1:
+        notes.append(
+            f"{baseline} leaves {listed(left_out)} below {100 * LEARNT:.0f} % IoU with every seed: a gain there may only say that "
+            "another loss begins to learn sooner."
+        )
+    unpredicted = never_predicted(study)
+    if unpredicted:
+        them = "it" if len(unpredicted) == 1 else "them"
+        notes.append(f"No run ever predicts {listed(unpredicted)}: nothing here says which loss would learn {them}.")
     sizes = [c.result.n for c in comparisons if c.result is not None]
     if sizes and min(sizes) == 2:
         notes.append(

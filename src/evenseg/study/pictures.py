@@ -8,7 +8,8 @@ from evenseg.data import EvaluationSamples
 from evenseg.engine.build import build_data
 from evenseg.engine.loaded_run import load_run
 from evenseg.engine.overlays import write_overlays
-from evenseg.report.folders import Run, overlay_folder, read_study
+from evenseg.report.folders import overlay_folder, read_study
+from evenseg.report.records import Run
 from evenseg.report.tables import runs_to_show, telling_images
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -142,6 +142,7 @@ def scan(
     thorough: bool = True,
     skip_unreadable: bool = False,
     objects: bool = False,
+    known: Mapping[int, PairRecord] | None = None,
     advance: Callable[[], object] | None = None,
 ) -> Scan:
     """Reads every pair once.
@@ -152,13 +153,14 @@ def scan(
         thorough: look at the borders of all masks, not only of those with odd labels, and at palettes and fingerprints.
         skip_unreadable: see `Scan`.
         objects: count the connected components of every label.
+        known: records of an earlier scan, by number of the pair, which need not be made again.
         advance: called after every pair.
     """
     meaning = dataset.relabel(np.arange(_ALL_LABELS, dtype=np.uint16)).astype(np.uint16)
     look = _Look(dataset, *legal_labels(meaning, dataset.classes), thorough, objects)
 
     def one(index: int) -> PairRecord:
-        record = look.at(index)
+        record = (known or {}).get(index) or look.at(index)
         if advance is not None:
             advance()
         return record
