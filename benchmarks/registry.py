@@ -68,6 +68,12 @@ def sorted_lovasz(batch: Batch) -> Call:
     return lovasz(batch, "sort")
 
 
+def rmi(batch: Batch) -> Call:
+    """BCE + region mutual information with the paper's settings (average pooling by 4, windows of 3 x 3)."""
+    loss = L.RMILoss(mode="binary" if batch.binary else "multiclass")
+    return lambda: loss(batch.logits, batch.target)
+
+
 def mix_of(binary: bool) -> L.MixedLoss:
     """CE + focal + Dice + Lovász, or BCE + focal + Dice + hinge for one channel."""
     if binary:
@@ -90,6 +96,7 @@ ROWS: tuple[Case, ...] = (
     Case("ce", "cross-entropy", "evenseg", "cross-entropy", cross_entropy),
     Case("lovasz", "lovasz", "evenseg", "Lovász", lovasz),
     Case("mix", "mix", "evenseg", "CE + focal + Dice + Lovász", mix),
+    Case("rmi", "rmi", "evenseg", "RMI (with BCE)", rmi),
     Case("lovasz_sort", "lovasz", "evenseg", 'Lovász, method="sort"', sorted_lovasz, heavy=True),
     Case("smp_lovasz", "lovasz", "smp", "LovaszLoss", peers.smp_lovasz, heavy=True),
     Case("smp_focal", "focal", "smp", "FocalLoss", peers.smp_focal, heavy=True),

@@ -15,6 +15,7 @@ from evenseg.losses.lovasz_softmax import lovasz_softmax_loss
 from evenseg.losses.mcc import mcc_loss
 from evenseg.losses.ohem import bootstrapped_cross_entropy_loss, ohem_cross_entropy_loss
 from evenseg.losses.recall import recall_loss
+from evenseg.losses.rmi import rmi_loss
 from evenseg.losses.tversky import focal_tversky_loss, tversky_loss
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "mcc_loss",
     "ohem_cross_entropy_loss",
     "recall_loss",
+    "rmi_loss",
     "tversky_loss",
 ]

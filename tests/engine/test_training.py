@@ -79,7 +79,7 @@ def test_accumulation_gives_loss_and_gradient_of_the_whole_batch(name):
         value = loss(forward_in_parts(model, image, parts)[0], mask)
         value.backward()
         found[parts] = [value.detach(), *[p.grad.clone() for p in model.parameters() if p.grad is not None]]
-    assert found[1][0] > 0
+    assert found[1][0] != 0
     for parts in (2, 4):
         for one, other in zip(found[1], found[parts], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)

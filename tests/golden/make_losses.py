@@ -74,6 +74,7 @@ PAPERS = (
     "ohem2d_ocnet__random_t0.7_k100",
     "ohem2d_ocnet__random_classweights",
     "ohemlovasz__random_t0.7_k100_batch_present",
+    "rmi__random_trainscript",
 )
 
 

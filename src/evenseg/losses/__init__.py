@@ -23,6 +23,7 @@ from evenseg.losses.ohem import BootstrappedCrossEntropyLoss, OhemCrossEntropyLo
 from evenseg.losses.phases import PhasedLoss
 from evenseg.losses.presets import PRESETS, preset
 from evenseg.losses.recall import RecallLoss
+from evenseg.losses.rmi import RMILoss
 from evenseg.losses.tversky import FocalTverskyLoss, TverskyLoss
 
 LOSSES: dict[str, type[nn.Module]] = {
@@ -45,6 +46,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "AutoSegLoss": AutoSegLoss,
     "DenseCRFLoss": DenseCRFLoss,
     "DynamicFeatureLoss": DynamicFeatureLoss,
+    "RMILoss": RMILoss,
     "MixedLoss": MixedLoss,
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "OutputsLoss",
     "PhasedLoss",
     "PixelLoss",
+    "RMILoss",
     "RecallLoss",
     "RegionLoss",
     "StatisticLoss",

@@ -25,7 +25,7 @@ def functional(module: type[nn.Module]) -> Callable[..., Tensor]:
         context = {name: options.pop(name) for name in extra if name in options}
         return module(**options)(logits, target, pixel_weight, **context)
 
-    loss.__name__ = loss.__qualname__ = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", module.__name__).lower()
+    loss.__name__ = loss.__qualname__ = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", module.__name__).lower()
     loss.__module__ = module.__module__
     own_words = (module.__doc__ or "").strip()
     loss.__doc__ = f"{own_words}\n\n    As a function: the module {module.__name__} built with the keywords and called once."

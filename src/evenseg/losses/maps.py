@@ -184,6 +184,7 @@ class MapLoss(nn.Module):
     requires: ClassVar[tuple[str, ...]] = ()
     fixed: ClassVar[tuple[str, ...]] = ()  # keywords of a base class that this one sets itself
     modes: ClassVar[tuple[str, ...]] = MODES
+    dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)  # numbers of spatial dimensions that the loss is defined for
     default_mode: ClassVar[str] = "multiclass"
     soft_labels: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = True  # False: labels are only checked, and every pixel of positive weight counts, ignored ones too
@@ -215,6 +216,9 @@ class MapLoss(nn.Module):
         """The loss of a batch whose context is complete."""
         maps = read_maps(logits, target, self.mode, self.ignore_index, pixel_weight, soft_labels=self.soft_labels)
         self.check_classes(maps)
+        if maps.truth.dim() - 2 not in self.dimensions:
+            allowed = " or ".join(str(d) for d in self.dimensions)
+            raise ValueError(f"{type(self).__name__} is for {allowed} spatial dimensions; the logits have shape {tuple(logits.shape)}")
         return self.from_maps(maps, **context)
 
     def weight_length(self, num_classes: int) -> int:

@@ -54,11 +54,12 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return checked
 
 
-def whole(name: str, value: Any, low: int) -> int:
-    """The value if it is an integer of at least `low`, or a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
-        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
-    return int(value)
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """The value if it is an integer of at least `low` (and at most `high`), or a ValueError."""
+    whole = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if whole is None or whole < low or (high is not None and whole > high):
+        raise ValueError(f"{name} must be an integer {f'of at least {low}' if high is None else f'from {low} to {high}'}, got {value!r}")
+    return whole
 
 
 def flag(name: str, value: Any) -> bool:

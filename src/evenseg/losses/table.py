@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from evenseg.losses import LOSSES
-from evenseg.losses.base import StatisticLoss
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def facts(name: str, loss: type[nn.Module]) -> LossFacts:
     paragraphs = {p.split(":", 1)[0]: " ".join(p.split(":", 1)[1].split()) for p in text.split("\n\n") if ":" in p}
     summary = " ".join(text.split("\n\n")[0].split()).rstrip(".")
     source = re.split(r"\. (?=[A-Z])", paragraphs.get("Source", "").rstrip("."))[0]
-    soft = "yes" if issubclass(loss, StatisticLoss) and loss.soft_labels else "no"
+    soft = "yes" if getattr(loss, "soft_labels", False) else "no"
     soft, range_ = ("its members'", "its members") if name == "MixedLoss" else (soft, paragraphs.get("Range", "").split(";")[0].rstrip("."))
     return LossFacts(name, summary, range_, soft, source)
 
