@@ -27,7 +27,7 @@ ALLOWED = {
     "study": {"engine", "losses", "functional", "statistics", "metrics", "data", "models", "config", "report"},
     "cli": set(ROOMS),
 }
-HEAVY = ("torch", "numba", "lightning", "torchvision", "segmentation_models_pytorch", "timm", "plotly", "optuna")
+HEAVY = ("torch", "numba", "triton", "lightning", "torchvision", "segmentation_models_pytorch", "timm", "plotly", "optuna")
 
 
 def imports(path):

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from evenseg import losses as L
+from evenseg.statistics import slots
 from evenseg.statistics.labels import canonical_labels
-from evenseg.statistics.numba import softmax
 from evenseg.statistics.numba.engine import margin_sums, margin_sums_backward, softmax_sums, softmax_sums_backward
 
-SMOOTH = softmax.WANT_PROB | softmax.WANT_PROB_SQ | softmax.WANT_OVERLAP | softmax.WANT_NLL | softmax.WANT_PIXEL
+SMOOTH = slots.WANT_PROB | slots.WANT_PROB_SQ | slots.WANT_OVERLAP | slots.WANT_NLL | slots.WANT_PIXEL
 
 WANTS = (
-    SMOOTH, SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS | softmax.WANT_HITS, softmax.WANT_ERRORS | softmax.WANT_ABSENT,
+    SMOOTH, SMOOTH | slots.WANT_ERRORS | slots.WANT_RANKS | slots.WANT_HITS, slots.WANT_ERRORS | slots.WANT_ABSENT,
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_opcheck_margin(channels, pair, hinge):
 
 
 def test_opcheck_backward_operators():
-    want = SMOOTH | softmax.WANT_ERRORS | softmax.WANT_RANKS
+    want = SMOOTH | slots.WANT_ERRORS | slots.WANT_RANKS
     z, y, w, ignore, per_image, num_bins, _, gammas, powers = softmax_arguments(want)
     out = softmax_sums(z.detach(), y, w, ignore, per_image, num_bins, want, gammas, powers)
     gradients = [torch.rand_like(out[i]) for i in (0, 2, 4, 6, 9)]

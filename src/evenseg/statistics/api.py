@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +26,7 @@ from evenseg.statistics.sync import sum_over_ranks
 from evenseg.statistics.types import ACTIVATIONS, DEFAULT_BINS, ENGINES, Members, SegmentStatistics
 
 _HAS_NUMBA = importlib.util.find_spec("numba") is not None
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def segment_statistics(
@@ -63,7 +65,8 @@ def segment_statistics(
             probabilities are added, and they enter no sum of the image. See `evenseg.statistics.partial`.
         sync: under torch.distributed, sum over the ranks too, with gradients scaled so that the averaging of
             DistributedDataParallel yields the gradient of the global batch. Ignored with `per_image`.
-        engine: "auto", "eager" (the definition), "numba" (CPU). A forced engine never falls back.
+        engine: "auto", "eager" (the definition), "numba" (CPU), "triton" (CUDA). A forced engine never falls back. On CUDA, labels
+            outside the classes make the sums NaN at once and raise at a later call: asking would stall the host.
 
     Returns:
         SegmentStatistics in float64 and int64.
@@ -89,14 +92,14 @@ def segment_statistics(
     weight_NP = flatten_weight(pixel_weight, logits)
     num_bins = histogram_size(check_bins(num_bins), activation)
     name, _ = choose_engine(logits_NCP, flat, engine)
-    if logits_NCP.dtype in (torch.float16, torch.bfloat16):
-        logits_NCP = logits_NCP.float()
     ignore = NO_IGNORE if ignore_index is None else int(ignore_index)
     labels_to = 2 if flat.dim() == 3 or logits_NCP.shape[1] == 1 else logits_NCP.shape[1]
     soft = flat.is_floating_point()
     partial = None if annotated is None else annotated_classes(annotated, *logits_NCP.shape[:2])
     if partial is not None and not sync and not torch.compiler.is_compiling() and bool(partial[0].all()):
         partial = None  # nothing is merged; ranks must take the same way together
+    if (name != "triton" or partial is not None) and logits_NCP.dtype in (torch.float16, torch.bfloat16):
+        logits_NCP = logits_NCP.float()
     of_image = per_image
     with torch.autocast(logits.device.type, enabled=False):
         if partial is not None:
@@ -108,7 +111,16 @@ def segment_statistics(
             of_image = True
             if not per_image:
                 members = dataclasses.replace(members, absent=True, ranks=False)
-        if name == "numba":
+        if name == "triton":
+            from evenseg.statistics.triton import triton_statistics
+            from evenseg.statistics.triton.late_check import check_labels
+
+            raw = flat if flat.dtype in (torch.uint8, torch.int64) else flat.long()
+            stats, bad = triton_statistics(logits_NCP, raw, members, activation, of_image, num_bins, weight_NP, ignore)
+            check_labels(bad, flat, labels_to, ignore)
+            if members.pixel_nll:
+                stats = _with_pixel_maps(stats, _canonical_unchecked(raw, ignore), weight_NP)
+        elif name == "numba":
             from evenseg.statistics.numba import numba_statistics
             from evenseg.statistics.numba.engine import BadLabelsError
 
@@ -135,6 +147,12 @@ def segment_statistics(
     return stats
 
 
+def _canonical_unchecked(target: Tensor, ignore: int) -> Tensor:
+    """Labels with -1 for ignored pixels, where the kernels have looked for bad ones."""
+    labels = target.long()
+    return torch.where(labels == ignore, -1, labels)
+
+
 def _with_pixel_maps(stats: SegmentStatistics, labels: Tensor, weight_NP: Tensor | None) -> SegmentStatistics:
     nll = stats.pixel_nll
     assert nll is not None
@@ -156,22 +174,38 @@ def choose_engine(logits: Tensor, target: Tensor, engine: str = "auto") -> tuple
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if engine == "eager":
         return "eager", "asked for"
-    obstacle = None
-    if logits.device.type != "cpu":
-        obstacle = f"the logits are on {logits.device}"
-    elif target.is_floating_point():
-        obstacle = "the targets are probabilities"
-    elif not _HAS_NUMBA:
-        obstacle = "numba is not installed"
-    if engine == "numba":
-        if obstacle:
-            raise ValueError(f"engine='numba' cannot be used: {obstacle}; use engine='auto' or 'eager'")
-        return "numba", "asked for"
+    obstacles = {"numba": _numba_obstacle(logits, target), "triton": _triton_obstacle(logits, target)}
+    if engine != "auto":
+        if obstacles[engine]:
+            raise ValueError(f"engine={engine!r} cannot be used: {obstacles[engine]}; use engine='auto' or 'eager'")
+        return engine, "asked for"
+    name = "triton" if logits.device.type == "cuda" else "numba"
+    obstacle = obstacles[name]
     if obstacle:
         return "eager", obstacle
     if logits.dtype == torch.float64:
         return "eager", "float64 logits are for checks, which the definition serves best"
-    return "numba", "hard labels on the CPU"
+    return name, f"hard labels on {'a CUDA device' if name == 'triton' else 'the CPU'}"
+
+
+def _numba_obstacle(logits: Tensor, target: Tensor) -> str | None:
+    """Why the CPU kernels cannot serve these tensors, or None."""
+    if logits.device.type != "cpu":
+        return f"the logits are on {logits.device}"
+    if target.is_floating_point():
+        return "the targets are probabilities"
+    return None if _HAS_NUMBA else "numba is not installed"
+
+
+def _triton_obstacle(logits: Tensor, target: Tensor) -> str | None:
+    """Why the CUDA kernels cannot serve these tensors, or None. Triton's interpreter takes tensors on the CPU."""
+    if logits.device.type != "cuda" and not (logits.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+        return f"the logits are on {logits.device}"
+    if target.is_floating_point():
+        return "the targets are probabilities"
+    if logits.dtype == torch.float64:
+        return "the logits are float64"
+    return None if _HAS_TRITON else "triton is not installed"
 
 
 def explain(logits: Tensor, target: Tensor, engine: str = "auto", activation: str = "softmax") -> str:

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from evenseg.statistics.bins import hinge_bins, probability_bins
 from evenseg.statistics.ranking import RankedErrors, bin_slopes, open_bins, rank
+from evenseg.statistics.slots import POWER_FLOOR
 from evenseg.statistics.types import Members, SegmentStatistics
-
-POWER_FLOOR = 1e-7  # (-log p)^q has an infinite slope at p = 1 for q < 1: below the floor it is constant
 
 
 def eager_statistics(

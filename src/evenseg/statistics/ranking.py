@@ -88,19 +88,19 @@ def open_bins(counts_GC2K: Tensor, labels_GC: Tensor, slope_K: Tensor) -> Tensor
 def rank(error_M: Tensor, place_M4: Tensor, counts_GC2K: Tensor) -> tuple[Tensor, Tensor]:
     """Order of the listed errors and, in that order, the (M, 2) numbers of errors above each.
 
-    What is above a bin comes from the histogram, what is above inside the bin from the list.
+    What is above a bin comes from the histogram, what is above inside the bin from the list. Entries of group -1 are unused: they
+    come last.
     """
-    _, C, _, K = counts_GC2K.shape
+    G, C, _, K = counts_GC2K.shape
     if error_M.numel() == 0:
         return place_M4[:, 0], counts_GC2K.new_zeros(0, 2)
-    row_M = place_M4[:, 0] * C + place_M4[:, 1]
+    row_M = torch.where(place_M4[:, 0] < 0, G * C, place_M4[:, 0] * C + place_M4[:, 1])
     order = error_M.detach().argsort(descending=True, stable=True)
-    key_M = row_M * K + (K - 1 - place_M4[:, 3])
+    key_M = row_M * K + (K - 1 - place_M4[:, 3].clamp(min=0))
     order = order[key_M[order].argsort(stable=True)]
-    place, key = place_M4[order], key_M[order]
-    rows, which = row_M[order].unique(return_inverse=True)
-    n = counts_GC2K.view(-1, 2, K)[rows].flip(-1)
-    above_bin = (n.cumsum(-1) - n).movedim(1, 2)[which, K - 1 - place[:, 3]]
+    place, key, row = place_M4[order], key_M[order], row_M[order].clamp(max=G * C - 1)
+    n = counts_GC2K.view(-1, 2, K).flip(-1)
+    above_bin = (n.cumsum(-1) - n)[row, :, K - 1 - place[:, 3].clamp(min=0)]
     by_side = torch.stack([place[:, 2] == 0, place[:, 2] == 1], 1).to(counts_GC2K.dtype)
     running = by_side.cumsum(0) - by_side
     start = torch.searchsorted(key, key)  # where the bin begins in the list

@@ -14,7 +14,7 @@ from torch import Tensor
 from evenseg.statistics.ranking import RankedErrors
 
 ACTIVATIONS = ("softmax", "sigmoid", "hinge")
-ENGINES = ("auto", "eager", "numba")
+ENGINES = ("auto", "eager", "numba", "triton")
 DEFAULT_BINS = 4096
 
 BACKGROUND, FOREGROUND = 0, 1  # the two sides of an error histogram

@@ -1,5 +1,5 @@
 """The CPU engine: fused kernels compiled by numba."""
 
-from evenseg.statistics.numba.members import numba_statistics
+from evenseg.statistics.numba.dispatch import numba_statistics
 
 __all__ = ["numba_statistics"]

@@ -23,7 +23,7 @@ FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 def source_digest() -> str:
     """Digest of the sources of all kernels."""
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "bins.py"]
+    files = [*sorted(here.glob("*.py")), here.parent / "bins.py", here.parent / "slots.py"]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """Torch operators around the CPU kernels: shapes, threads, accumulators, gradients.
 
-`softmax_sums` and `margin_sums` return raw sums; `numba_statistics` in members.py turns them into SegmentStatistics with
+`softmax_sums` and `margin_sums` return raw sums; `numba_statistics` in dispatch.py turns them into SegmentStatistics with
 plain, differentiable torch operations on tensors without a pixel dimension.
 """
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evenseg.statistics import slots
 from evenseg.statistics.numba import margin, margin_backward, softmax, softmax_backward, workers
 from evenseg.statistics.numba.histogram import Histogram, RankedList
 from evenseg.statistics.numba.packing import FLUSH
@@ -62,22 +63,22 @@ def softmax_sums(
     """
     z, y, w = _contiguous(logits, target, weight)
     N, C, P = z.shape
-    weighted, errors = w.size > 0, bool(want & softmax.WANT_ERRORS)
+    weighted, errors = w.size > 0, bool(want & slots.WANT_ERRORS)
     w = w if weighted else np.zeros((1, 1), z.dtype)
     block = _block(C)
     blocks = -(-P // block)
     parts = workers.count(z.size)
     groups = N if per_image and errors else 1
-    S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
+    S = slots.FIXED_SLOTS + len(gammas) + len(powers) + 3
     pieces = workers.pieces(parts)
     sums, counts = np.zeros((pieces, N, S, C)), np.zeros((pieces, N, 3, C), np.int64)
     histogram = Histogram(groups, C, num_bins, "softmax", errors, weighted, parts)
-    pixel = torch.empty((N, P) if want & softmax.WANT_PIXEL else (0, 0), dtype=logits.dtype)
+    pixel = torch.empty((N, P) if want & slots.WANT_PIXEL else (0, 0), dtype=logits.dtype)
     top, inv = torch.empty((N, P), dtype=logits.dtype), torch.empty((N, P), dtype=logits.dtype)
     maps = [pixel.numpy(), top.numpy(), inv.numpy()]
     exponents = _exponents(gammas, z), _exponents(powers, z)
     counted = np.ones((groups, C), np.bool_)
-    if errors and not weighted and not want & softmax.WANT_ABSENT:
+    if errors and not weighted and not want & slots.WANT_ABSENT:
         counted = _present(y, ignore, groups, C, parts)
     bad = 0
     with workers.PackedTables(parts if errors and not weighted else 1, C if errors else 1, num_bins) as packed:
@@ -94,13 +95,13 @@ def softmax_sums(
     if bad:
         raise BadLabelsError
     sums, counts = sums.sum(0), counts.sum(0)
-    sums[:, softmax.PROB] += sums[:, softmax.OVERLAP]  # the kernel leaves out the pixel's own class
-    foreground = counts[:, softmax.LABELS]
+    sums[:, slots.PROB] += sums[:, slots.OVERLAP]  # the kernel leaves out the pixel's own class
+    foreground = counts[:, slots.LABELS]
     foreground = foreground if groups > 1 else foreground.sum(0, keepdims=True)
     if errors and not weighted:
         total = np.stack([foreground.sum(1, keepdims=True) - foreground, foreground], -1)
         histogram.counts[..., 0] = np.where(counted[..., None], total - histogram.counts[..., 1:].sum(-1), 0)
-    ranked = RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
+    ranked = RankedList(histogram, bool(want & slots.WANT_RANKS) and errors and not weighted, z.dtype)
     opened = ranked.opened(foreground) if ranked.error.size else None
     if opened is not None:
         for group in range(groups):
@@ -113,7 +114,7 @@ def softmax_sums(
                 rows = N // groups * blocks
                 ranked.collect(find, group * rows, (group + 1) * rows, parts)
         ranked.rank()
-    wanted = bool(want & softmax.WANT_ABSENT) and errors
+    wanted = bool(want & slots.WANT_ABSENT) and errors
     if weighted:  # labels of weight 0 do not count
         foreground = sums[:, -1] if groups > 1 else sums[:, -1].sum(0, keepdims=True)
     peak, peak_at = softmax_peaks(z, w, weighted, maps[1], maps[2], foreground if wanted else foreground[:0], parts)
@@ -141,7 +142,7 @@ def _present(y: np.ndarray, ignore: int, groups: int, C: int, parts: int) -> np.
 
 
 def _fake_ranked(logits: Tensor, weight: Tensor, want: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    wanted = want & softmax.WANT_RANKS and want & softmax.WANT_ERRORS and weight.shape[0] == 0
+    wanted = want & slots.WANT_RANKS and want & slots.WANT_ERRORS and weight.shape[0] == 0
     M = CAPACITY if wanted else 0
     return (
         logits.new_empty((M,), dtype=torch.float64), logits.new_empty((M, 4), dtype=torch.int64),
@@ -152,17 +153,17 @@ def _fake_ranked(logits: Tensor, weight: Tensor, want: int) -> tuple[Tensor, Ten
 @softmax_sums.register_fake
 def _(logits, target, weight, ignore, per_image, num_bins, want, gammas, powers):
     N, C, P = logits.shape
-    errors = bool(want & softmax.WANT_ERRORS)
+    errors = bool(want & slots.WANT_ERRORS)
     G = N if per_image and errors else 1
     double = {"dtype": torch.float64}
-    S = softmax.FIXED_SLOTS + len(gammas) + len(powers) + 3
+    S = slots.FIXED_SLOTS + len(gammas) + len(powers) + 3
     shape = (G if errors else 0, C, 2, num_bins)
-    peaks = (G if errors and want & softmax.WANT_ABSENT else 0, C)
+    peaks = (G if errors and want & slots.WANT_ABSENT else 0, C)
     return (
         logits.new_empty((N, S, C), **double), logits.new_empty((N, 3, C), dtype=torch.int64),
         logits.new_empty(shape, **double), logits.new_empty(shape, **double),
         logits.new_empty(peaks, **double), logits.new_empty(peaks, dtype=torch.int64),
-        logits.new_empty((N, P) if want & softmax.WANT_PIXEL else (0, 0)), logits.new_empty((N, P)), logits.new_empty((N, P)),
+        logits.new_empty((N, P) if want & slots.WANT_PIXEL else (0, 0)), logits.new_empty((N, P)), logits.new_empty((N, P)),
         *_fake_ranked(logits, weight, want),
     )  # fmt: skip
 
@@ -184,8 +185,8 @@ def softmax_sums_backward(
     weighted = w.size > 0
     kernel_weight = w if weighted else np.zeros((1, 1), z.dtype)
     counted = np.ones((len(table), C), np.bool_)
-    if not weighted and not want & softmax.WANT_ABSENT:  # as the forward pass found them
-        present = counts[:, softmax.LABELS].numpy() > 0
+    if not weighted and not want & slots.WANT_ABSENT:  # as the forward pass found them
+        present = counts[:, slots.LABELS].numpy() > 0
         counted = present if len(table) > 1 else present.max(0, keepdims=True)
     block = _block(C)
     blocks = -(-P // block)
@@ -246,21 +247,21 @@ def margin_sums(
     z, y, w = _contiguous(logits, target, weight)
     N, _, P = z.shape
     R = len(positive)
-    weighted, errors = w.size > 0, bool(want & softmax.WANT_ERRORS)
+    weighted, errors = w.size > 0, bool(want & slots.WANT_ERRORS)
     w = w if weighted else np.zeros((1, 1), z.dtype)
     block = _block(1)
     blocks = -(-P // block)
     parts = workers.count(z.size)
     groups = N if per_image and errors else 1
-    S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
+    S = slots.MARGIN_FIXED_SLOTS + len(gammas) + len(powers) + 2
     pieces = workers.pieces(parts)
-    sums, counts = np.zeros((pieces, N, R, 2, S)), np.zeros((pieces, N, R, 2, margin.COUNT_SLOTS), np.int64)
+    sums, counts = np.zeros((pieces, N, R, 2, S)), np.zeros((pieces, N, R, 2, slots.MARGIN_COUNT_SLOTS), np.int64)
     kind = "hinge" if hinge else "softmax"
     histogram = Histogram(groups, R, num_bins, kind, errors, weighted or hinge, parts)
     K = num_bins if errors else 1
     codes = torch.empty((N, R, P), dtype=_code_type(K))
     code = codes.numpy() if codes.dtype == torch.int32 else codes.numpy().view(np.uint16)
-    pixel = torch.empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0), dtype=logits.dtype)
+    pixel = torch.empty((N, R, P) if want & slots.WANT_PIXEL else (0, 0, 0), dtype=logits.dtype)
     pixel_np, positive_np = pixel.numpy(), np.asarray(positive, np.int64)
     exponents = _exponents(gammas, z), _exponents(powers, z)
     bad = 0
@@ -280,10 +281,10 @@ def margin_sums(
         raise BadLabelsError
     sums, counts = sums.sum(0), counts.sum(0)
     grouped = counts if groups > 1 else counts.sum(0, keepdims=True)
-    total = grouped[..., margin.PIXELS]
+    total = grouped[..., slots.PIXELS]
     if errors and not weighted:
-        histogram.counts[..., 0] = total - grouped[..., margin.ZEROS] - histogram.counts[..., 1:].sum(-1)
-    ranked = RankedList(histogram, bool(want & softmax.WANT_RANKS) and errors and not weighted, z.dtype)
+        histogram.counts[..., 0] = total - grouped[..., slots.ZEROS] - histogram.counts[..., 1:].sum(-1)
+    ranked = RankedList(histogram, bool(want & slots.WANT_RANKS) and errors and not weighted, z.dtype)
     opened = ranked.opened(total[..., 1]) if ranked.error.size else None
     if opened is not None:
         no = np.zeros((groups, R, 3), np.bool_)
@@ -296,7 +297,7 @@ def margin_sums(
             rows = N * R // groups * blocks
             ranked.collect(find, group * rows, (group + 1) * rows, parts)
         ranked.rank()
-    wanted = bool(want & softmax.WANT_ABSENT) and errors
+    wanted = bool(want & slots.WANT_ABSENT) and errors
     if weighted:
         total = sums[..., -2] if groups > 1 else sums[..., -2].sum(0, keepdims=True)
     peak, peak_at = margin_peaks(z, pair, hinge, w, weighted, code, K, total if wanted else total[:0])
@@ -315,17 +316,17 @@ def _code_type(K: int) -> torch.dtype:
 def _(logits, target, weight, positive, labels_to, pair, hinge, ignore, per_image, num_bins, want, gammas, powers):
     N, _, P = logits.shape
     R = len(positive)
-    errors = bool(want & softmax.WANT_ERRORS)
+    errors = bool(want & slots.WANT_ERRORS)
     G = N if per_image and errors else 1
     double = {"dtype": torch.float64}
-    S = margin.FIXED_SLOTS + len(gammas) + len(powers) + 2
+    S = slots.MARGIN_FIXED_SLOTS + len(gammas) + len(powers) + 2
     shape = (G if errors else 0, R, 2, num_bins)
-    peaks = (G if errors and want & softmax.WANT_ABSENT else 0, R, 2)
+    peaks = (G if errors and want & slots.WANT_ABSENT else 0, R, 2)
     return (
-        logits.new_empty((N, R, 2, S), **double), logits.new_empty((N, R, 2, margin.COUNT_SLOTS), dtype=torch.int64),
+        logits.new_empty((N, R, 2, S), **double), logits.new_empty((N, R, 2, slots.MARGIN_COUNT_SLOTS), dtype=torch.int64),
         logits.new_empty(shape, **double), logits.new_empty(shape, **double),
         logits.new_empty(peaks, **double), logits.new_empty(peaks, dtype=torch.int64),
-        logits.new_empty((N, R, P) if want & softmax.WANT_PIXEL else (0, 0, 0)),
+        logits.new_empty((N, R, P) if want & slots.WANT_PIXEL else (0, 0, 0)),
         logits.new_empty((N, R, P), dtype=_code_type(num_bins if errors else 1)), *_fake_ranked(logits, weight, want),
     )  # fmt: skip
 
@@ -340,7 +341,7 @@ def margin_sums_backward(
     z, w, code = _contiguous(logits, weight, codes)
     code = code.view(np.uint16) if codes.dtype == torch.int16 else code
     N, R, P = code.shape
-    errors = bool(want & softmax.WANT_ERRORS)
+    errors = bool(want & slots.WANT_ERRORS)
     K = num_bins if errors else 1
     g_sums, g_pixel = _contiguous(grad_sums.to(logits.dtype), grad_pixel)
     # by code: background errors rise with the logit, foreground errors fall; no entry for what was not counted

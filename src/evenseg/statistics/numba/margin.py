@@ -18,22 +18,24 @@ from evenseg.statistics.numba import stages
 from evenseg.statistics.numba.compiler import kernel
 from evenseg.statistics.numba.packing import RESIDUAL, SHIFT, SPREAD
 from evenseg.statistics.numba.scalar import bits_of, exp, log1p
-from evenseg.statistics.numba.softmax import (
+from evenseg.statistics.numba.softmax import focal_terms, power_terms
+from evenseg.statistics.slots import (
+    MARGIN,
+    MARGIN_FIXED_SLOTS,
+    MARGIN_HITS,
+    MARGIN_NLL,
+    MISS,
+    MISS_SQ,
+    PIXELS,
     WANT_ERRORS,
     WANT_HITS,
+    WANT_MISS,
     WANT_NLL,
     WANT_NLL_ALL,
-    WANT_OVERLAP,
     WANT_PIXEL,
-    WANT_PROB,
     WANT_PROB_SQ,
-    focal_terms,
-    power_terms,
+    ZEROS,
 )
-
-MISS, MISS_SQ, NLL, MARGIN, FIXED_SLOTS = 0, 1, 2, 3, 4  # sums by side; focal and power sums follow, then weights and weighted hits
-PIXELS, HITS, ZEROS, COUNT_SLOTS = 0, 1, 2, 3  # counts by side; ZEROS: hinge errors of 0, which no histogram counts
-WANT_MISS = WANT_PROB | WANT_PROB_SQ | WANT_OVERLAP
 
 
 @kernel
@@ -257,8 +259,8 @@ def forward(
             sided_margin(z_NCP[n, r, s : s + L], side, u)
         if want_hits:
             right_bg, right_fg = _count_hits(side, u)
-            counts_NR23[n, r, 0, HITS] += right_bg
-            counts_NR23[n, r, 1, HITS] += right_fg
+            counts_NR23[n, r, 0, MARGIN_HITS] += right_bg
+            counts_NR23[n, r, 1, MARGIN_HITS] += right_fg
         if want_miss or want_nll or want_margin or weighted:
             for i in range(L):
                 fg[i] = one if side[i] == 1 else zero
@@ -279,7 +281,7 @@ def forward(
                 _sum_sides(scratch, on, fg, sums, MISS_SQ)
         if want_nll:
             log_losses(u, tail, nll)
-            _sum_sides(nll, on, fg, sums, NLL)
+            _sum_sides(nll, on, fg, sums, MARGIN_NLL)
         if want_margin:
             _sum_sides(u, on, fg, sums, MARGIN)
         if want_pixel:
@@ -287,10 +289,10 @@ def forward(
                 pixel_NRP[n, r, s + i] = nll[i] if side[i] >= 0 else zero
         for f in range(gammas.size):
             focal_terms(miss, nll, gammas[f], scratch)
-            _sum_sides(scratch, on, fg, sums, FIXED_SLOTS + f)
+            _sum_sides(scratch, on, fg, sums, MARGIN_FIXED_SLOTS + f)
         for f in range(powers.size):
             power_terms(nll, powers[f], scratch)
-            _sum_sides(scratch, on, fg, sums, FIXED_SLOTS + gammas.size + f)
+            _sum_sides(scratch, on, fg, sums, MARGIN_FIXED_SLOTS + gammas.size + f)
         code = code_NRP[n, r, s : s + L]
         if not want_errors:
             _side_codes(side, code)

@@ -3,19 +3,21 @@
 import numpy as np
 
 from evenseg.statistics.numba.compiler import kernel
-from evenseg.statistics.numba.margin import (
-    FIXED_SLOTS,
+from evenseg.statistics.numba.margin import log_losses, sided_margin, sigmoids
+from evenseg.statistics.numba.scalar import exp, power
+from evenseg.statistics.slots import (
     MARGIN,
+    MARGIN_FIXED_SLOTS,
+    MARGIN_NLL,
     MISS,
     MISS_SQ,
-    NLL,
+    POWER_FLOOR,
+    WANT_ERRORS,
     WANT_MISS,
-    log_losses,
-    sided_margin,
-    sigmoids,
+    WANT_NLL,
+    WANT_NLL_ALL,
+    WANT_PIXEL,
 )
-from evenseg.statistics.numba.scalar import exp, power
-from evenseg.statistics.numba.softmax import POWER_FLOOR, WANT_ERRORS, WANT_NLL, WANT_NLL_ALL, WANT_PIXEL
 
 
 @kernel
@@ -49,7 +51,7 @@ def _plain_slope(side, miss, grad_2S, slope):
     real = miss.dtype.type
     one, two = real(1), real(2)
     linear0, linear1, square0, square1 = grad_2S[0, MISS], grad_2S[1, MISS], two * grad_2S[0, MISS_SQ], two * grad_2S[1, MISS_SQ]
-    log0, log1, margin0, margin1 = grad_2S[0, NLL], grad_2S[1, NLL], grad_2S[0, MARGIN], grad_2S[1, MARGIN]
+    log0, log1, margin0, margin1 = grad_2S[0, MARGIN_NLL], grad_2S[1, MARGIN_NLL], grad_2S[0, MARGIN], grad_2S[1, MARGIN]
     for i in range(miss.size):
         m, f = miss[i], side[i] == 1
         v = (linear1 if f else linear0) + (square1 if f else square0) * m
@@ -147,9 +149,9 @@ def backward(
                 log_losses(u, tail, nll)
             g0, g1 = grad_NR2S[n, r, 0], grad_NR2S[n, r, 1]
             for f in range(gammas.size):
-                _focal_slope(side, miss, nll, g0[FIXED_SLOTS + f], g1[FIXED_SLOTS + f], gammas[f], slope)
+                _focal_slope(side, miss, nll, g0[MARGIN_FIXED_SLOTS + f], g1[MARGIN_FIXED_SLOTS + f], gammas[f], slope)
             for f in range(powers.size):
-                q = FIXED_SLOTS + gammas.size + f
+                q = MARGIN_FIXED_SLOTS + gammas.size + f
                 _power_slope(side, miss, nll, g0[q], g1[q], powers[f], slope)
             _signed(side, slope, out)
             if want_errors:

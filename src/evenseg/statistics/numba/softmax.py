@@ -15,16 +15,26 @@ from evenseg.statistics.numba import stages
 from evenseg.statistics.numba.compiler import kernel
 from evenseg.statistics.numba.packing import RESIDUAL
 from evenseg.statistics.numba.scalar import exp, log, power
-
-# slots of the sums; the focal and power sums follow
-PROB, PROB_SQ, OVERLAP, NLL, NLL_ALL, FIXED_SLOTS = 0, 1, 2, 3, 4, 5
-# slots of the counts
-LABELS, PREDICTED, HITS, COUNT_SLOTS = 0, 1, 2, 3
-# what is wanted, as bits
-WANT_PROB, WANT_PROB_SQ, WANT_OVERLAP, WANT_NLL, WANT_NLL_ALL = 1, 2, 4, 8, 16
-WANT_HITS, WANT_ERRORS, WANT_PIXEL, WANT_RANKS, WANT_ABSENT = 32, 64, 128, 256, 512
-
-POWER_FLOOR = 1e-7
+from evenseg.statistics.slots import (
+    FIXED_SLOTS,
+    HITS,
+    LABELS,
+    NLL,
+    NLL_ALL,
+    OVERLAP,
+    POWER_FLOOR,
+    PREDICTED,
+    PROB,
+    PROB_SQ,
+    WANT_ERRORS,
+    WANT_HITS,
+    WANT_NLL,
+    WANT_NLL_ALL,
+    WANT_OVERLAP,
+    WANT_PIXEL,
+    WANT_PROB,
+    WANT_PROB_SQ,
+)
 
 
 @kernel

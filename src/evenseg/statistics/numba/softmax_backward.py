@@ -5,7 +5,7 @@ import numpy as np
 from evenseg.statistics.numba import stages
 from evenseg.statistics.numba.compiler import kernel
 from evenseg.statistics.numba.scalar import log, power
-from evenseg.statistics.numba.softmax import (
+from evenseg.statistics.slots import (
     FIXED_SLOTS,
     NLL,
     NLL_ALL,

@@ -1,58 +1,29 @@
-"""From the raw sums of the CPU kernels to the members of SegmentStatistics, in differentiable torch operations."""
+"""From the raw sums of the kernels to the members of SegmentStatistics, in differentiable torch operations."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from evenseg.statistics.numba import margin, softmax
-from evenseg.statistics.numba.engine import margin_sums, softmax_sums
+from evenseg.statistics import slots
 from evenseg.statistics.ranking import RankedErrors
 from evenseg.statistics.types import Members, SegmentStatistics
 
 
-def _want(members: Members) -> int:
+def wanted(members: Members) -> int:
+    """The members as bits, for the kernels."""
     bits = {
-        "prob": softmax.WANT_PROB, "prob_sq": softmax.WANT_PROB_SQ, "overlap": softmax.WANT_OVERLAP,
-        "product": softmax.WANT_OVERLAP, "nll": softmax.WANT_NLL, "nll_all": softmax.WANT_NLL_ALL,
-        "hits": softmax.WANT_HITS, "errors": softmax.WANT_ERRORS, "pixel_nll": softmax.WANT_PIXEL,
-        "ranks": softmax.WANT_RANKS, "absent": softmax.WANT_ABSENT,
+        "prob": slots.WANT_PROB, "prob_sq": slots.WANT_PROB_SQ, "overlap": slots.WANT_OVERLAP,
+        "product": slots.WANT_OVERLAP, "nll": slots.WANT_NLL, "nll_all": slots.WANT_NLL_ALL,
+        "hits": slots.WANT_HITS, "errors": slots.WANT_ERRORS, "pixel_nll": slots.WANT_PIXEL,
+        "ranks": slots.WANT_RANKS, "absent": slots.WANT_ABSENT,
     }  # fmt: skip
     if members.nll_all:  # two channels: the other class's -log p is the own one's plus the margin
-        bits["nll_all"] |= softmax.WANT_NLL
+        bits["nll_all"] |= slots.WANT_NLL
     want = 0
     for name, bit in bits.items():
         want |= bit if getattr(members, name) else 0
     return want
-
-
-def numba_statistics(
-    logits_NCP: Tensor,
-    target: Tensor,
-    members: Members,
-    activation: str,
-    per_image: bool,
-    num_bins: int,
-    pixel_weight_NP: Tensor | None,
-    ignore: int,
-) -> SegmentStatistics:
-    """As `eager_statistics`, but with the labels as they came: (N, P) or (N, C, P) uint8 or int64, `ignore` among them."""
-    C = logits_NCP.shape[1]
-    logits = logits_NCP.contiguous()
-    weight = logits.new_empty(0) if pixel_weight_NP is None else pixel_weight_NP.to(logits.dtype).contiguous()
-    options = (list(members.focal), list(members.power))
-    if activation == "softmax" and C > 2:
-        raw = softmax_sums(logits, target.contiguous(), weight, ignore, per_image, num_bins, _want(members), *options)
-        return _softmax_members(raw, members, per_image, pixel_weight_NP is not None)
-    pair = activation == "softmax"
-    labels_in_pixel = target.dim() == 2
-    one_vs_rest = labels_in_pixel and C > 1 and not pair
-    positive = list(range(C)) if one_vs_rest else [1] * (1 if pair else C)
-    raw = margin_sums(
-        logits, (target[:, None] if labels_in_pixel else target).contiguous(), weight, positive, C if one_vs_rest else 2, pair,
-        activation == "hinge", ignore, per_image, num_bins, _want(members), *options,
-    )  # fmt: skip
-    return _margin_members(raw, members, per_image, pixel_weight_NP is not None, pair)
 
 
 def _ranked(raw: list[Tensor], pair: bool | None) -> RankedErrors | None:
@@ -60,7 +31,7 @@ def _ranked(raw: list[Tensor], pair: bool | None) -> RankedErrors | None:
     error, place, above, _ = raw
     if error.numel() == 0:
         return None
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and error.device.type == "cpu":  # elsewhere a look at the number would wait for the device
         used = int((place[:, 0] >= 0).sum())
         error, place, above = error[:used], place[:used], above[:used]
     if pair:
@@ -70,7 +41,8 @@ def _ranked(raw: list[Tensor], pair: bool | None) -> RankedErrors | None:
     return RankedErrors(error, place.detach(), above.detach())
 
 
-def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> SegmentStatistics:
+def softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> SegmentStatistics:
+    """The statistics of a softmax over several channels, from what `softmax_sums` returns."""
     sums_NSC, counts_N3C, errors, error_counts, peak, _, pixel, _, _, *ranked = raw
     error_counts = error_counts.detach()  # counts carry no gradient
     if not per_image:
@@ -82,22 +54,22 @@ def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> 
         count = {k: sums_NSC[:, at[k]].detach() for k in names}
     else:
         count = {k: counts_N3C[:, i] for i, k in enumerate(names)}
-    pixels = counts_N3C[:, softmax.LABELS].sum(1, keepdim=True).expand_as(count["labels"])
+    pixels = counts_N3C[:, slots.LABELS].sum(1, keepdim=True).expand_as(count["labels"])
     exponents = members.focal + members.power
-    extra = {e: sums_NSC[:, softmax.FIXED_SLOTS + i] for i, e in enumerate(exponents[: len(members.focal)])}
-    power = {q: sums_NSC[:, softmax.FIXED_SLOTS + len(members.focal) + i] for i, q in enumerate(members.power)}
-    overlap = sums_NSC[:, softmax.OVERLAP]
+    extra = {e: sums_NSC[:, slots.FIXED_SLOTS + i] for i, e in enumerate(exponents[: len(members.focal)])}
+    power = {q: sums_NSC[:, slots.FIXED_SLOTS + len(members.focal) + i] for i, q in enumerate(members.power)}
+    overlap = sums_NSC[:, slots.OVERLAP]
     return SegmentStatistics(
         pixels=pixels,
         valid=count["labels"].sum(1, keepdim=True).expand_as(count["labels"]),
         labels=count["labels"],
         labels_sq=count["labels"],
-        prob=sums_NSC[:, softmax.PROB] if members.prob else None,
-        prob_sq=sums_NSC[:, softmax.PROB_SQ] if members.prob_sq else None,
+        prob=sums_NSC[:, slots.PROB] if members.prob else None,
+        prob_sq=sums_NSC[:, slots.PROB_SQ] if members.prob_sq else None,
         overlap=overlap if members.overlap else None,
         product=overlap if members.product else None,
-        nll=sums_NSC[:, softmax.NLL] if members.nll else None,
-        nll_all=sums_NSC[:, softmax.NLL_ALL] if members.nll_all else None,
+        nll=sums_NSC[:, slots.NLL] if members.nll else None,
+        nll_all=sums_NSC[:, slots.NLL_ALL] if members.nll_all else None,
         focal=extra,
         power=power,
         predicted=count["predicted"] if members.hits else None,
@@ -110,15 +82,16 @@ def _softmax_members(raw, members: Members, per_image: bool, weighted: bool) -> 
     )
 
 
-def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair: bool) -> SegmentStatistics:
+def margin_members(raw, members: Members, per_image: bool, weighted: bool, pair: bool) -> SegmentStatistics:
+    """The statistics of rows of margins, from what `margin_sums` returns; `pair`: the one row of a softmax over two channels."""
     sums_NR2S, counts_NR23, errors, error_counts, peak, _, pixel, _, *ranked = raw
     error_counts = error_counts.detach()  # counts carry no gradient
     if not per_image:
         sums_NR2S, counts_NR23 = sums_NR2S.sum(0, keepdim=True), counts_NR23.sum(0, keepdim=True)
     S = sums_NR2S.shape[3]
-    pixels_NR2 = counts_NR23[..., margin.PIXELS]
+    pixels_NR2 = counts_NR23[..., slots.PIXELS]
     n_NR2 = sums_NR2S[..., S - 2].detach() if weighted else pixels_NR2
-    hits_NR2 = sums_NR2S[..., S - 1].detach() if weighted else counts_NR23[..., margin.HITS]
+    hits_NR2 = sums_NR2S[..., S - 1].detach() if weighted else counts_NR23[..., slots.MARGIN_HITS]
 
     def by_class(of_background: Tensor, of_foreground: Tensor) -> Tensor:
         """Two softmax channels: classes 0 and 1 from the two sides of the one row; else the foreground class of each row."""
@@ -131,23 +104,23 @@ def _margin_members(raw, members: Members, per_image: bool, weighted: bool, pair
     labels = by_class(n0, n1)
     prob = prob_sq = overlap = nll = nll_rest = nll_all = predicted = hits = None
     if members.prob or members.prob_sq or members.overlap or members.product:
-        miss0, miss1 = side(margin.MISS)
+        miss0, miss1 = side(slots.MISS)
         prob = by_class(n0 - miss0 + miss1, n1 - miss1 + miss0)
         overlap = by_class(n0 - miss0, n1 - miss1)
         if members.prob_sq:
-            every = sum(side(margin.MISS_SQ))
+            every = sum(side(slots.MISS_SQ))
             prob_sq = by_class(n0 - 2 * miss0 + every, n1 - 2 * miss1 + every)
     if members.nll or members.nll_all:
-        nll0, nll1 = side(margin.NLL)
+        nll0, nll1 = side(slots.MARGIN_NLL)
         nll, nll_rest = by_class(nll0, nll1), None if pair else nll0
         if members.nll_all:  # the other class's -log p is this one's plus the margin
-            margin0, margin1 = side(margin.MARGIN)
+            margin0, margin1 = side(slots.MARGIN)
             nll_all = by_class(nll0 + nll1 + margin1, nll0 + nll1 + margin0)
     if members.hits:
         hit0, hit1 = hits_NR2[..., 0], hits_NR2[..., 1]
         predicted, hits = by_class(hit0 + n1 - hit1, hit1 + n0 - hit0), by_class(hit0, hit1)
-    focal = {g: side(margin.FIXED_SLOTS + i) for i, g in enumerate(members.focal)}
-    power = {q: side(margin.FIXED_SLOTS + len(members.focal) + i) for i, q in enumerate(members.power)}
+    focal = {g: side(slots.MARGIN_FIXED_SLOTS + i) for i, g in enumerate(members.focal)}
+    power = {q: side(slots.MARGIN_FIXED_SLOTS + len(members.focal) + i) for i, q in enumerate(members.power)}
     if members.errors and pair:
         errors = torch.cat([errors.flip(2), errors], 1)
         error_counts = torch.cat([error_counts.flip(2), error_counts], 1)
