@@ -90,7 +90,7 @@ def test_import_is_light():
 def test_eager_losses_load_no_numba():
     call = "L.LovaszSoftmaxLoss(engine='eager')(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long())"
     code = f"import torch, evenseg.losses as L; {call}"
-    assert loaded(code) == {"torch"}
+    assert loaded(code) - {"triton"} == {"torch"}  # torch itself loads triton where it is installed
 
 
 @pytest.mark.parametrize("package", [losses, functional, statistics, evenseg], ids=lambda m: m.__name__)
