@@ -230,3 +230,16 @@ def test_help_and_version_load_nothing_heavy():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_command_line_says_that_kernels_are_compiled(monkeypatch, capsys):
+    from evenseg import _notice, cli
+
+    monkeypatch.setattr(_notice, "on_compiling", None)
+    monkeypatch.setattr(_notice, "_told", False)
+    monkeypatch.setattr(sys, "argv", ["evenseg", "version"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    for _ in range(2):
+        _notice.compiling()
+    assert capsys.readouterr().err == "compiling the CPU kernels, once per machine: about half a minute\n"

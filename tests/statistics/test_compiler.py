@@ -31,3 +31,23 @@ def test_other_sources_mean_another_index(tmp_path, monkeypatch):
     assert compiled().cache_hits
     monkeypatch.setattr(compiler, "source_digest", lambda: "changed")
     assert not compiled().cache_hits
+
+
+def test_compiling_is_told_once_and_only_where_the_cache_is_cold(tmp_path, monkeypatch):
+    from evenseg import _notice
+
+    (tmp_path / "thrice.py").write_text("def thrice(x):\n    return 3 * x\n\n\ndef other(x):\n    return 4 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import thrice
+
+    told = []
+    monkeypatch.setattr(_notice, "on_compiling", lambda: told.append(1))
+    monkeypatch.setattr(_notice, "_told", False)
+    compiler.kernel(thrice.thrice)(1.0)
+    assert told == [], "no kernel of ours"
+    thrice.thrice.__module__ = thrice.other.__module__ = "evenseg.made_up"
+    compiler.kernel(thrice.thrice)(1.0)
+    assert told == [], "read from the cache"
+    compiler.kernel(thrice.other)(1.0)
+    compiler.kernel(thrice.other)(1)
+    assert told == [1]

@@ -1,10 +1,12 @@
 """The command line; one file per command, heavy imports inside them."""
 
+import os
 import sys
 from pathlib import Path
 
 import typer
 
+from evenseg import _notice
 from evenseg.cli.check import check
 from evenseg.cli.compare import compare
 from evenseg.cli.config import config
@@ -49,7 +51,13 @@ def main() -> None:
     # last, so that nothing is shadowed: a configuration may name a loss or model that lies in the working folder
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        _notice.on_compiling = _say_compiling
     app()
+
+
+def _say_compiling() -> None:
+    typer.echo("compiling the CPU kernels, once per machine: about half a minute", err=True)
 
 
 __all__ = ["app", "main"]

@@ -14,9 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import numba as nb
+from numba.core import event
+
+from evenseg import _notice
 
 # contract: fused multiply-add; reassoc, arcp, nsz: vector reductions. Not nnan or ninf: ignored pixels may hold NaN.
 FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
+
+
+class _Listener(event.Listener):
+    """Passes word of our kernels' compilations on; a kernel that is read from the cache is none."""
+
+    def on_start(self, event: Any) -> None:
+        function = getattr((event.data or {}).get("dispatcher"), "py_func", None)
+        if getattr(function, "__module__", "").startswith("evenseg."):
+            _notice.compiling()
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to say."""
+
+
+event.register("numba:compile", _Listener())
 
 
 @lru_cache(maxsize=1)
