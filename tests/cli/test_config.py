@@ -33,6 +33,31 @@ def test_show_prints_what_is_run_and_loads_no_torch(tiny, write_yaml):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_show_with_the_defaults_of_every_part_is_the_same_run(tiny, write_yaml, tmp_path):
+    tiny["train_dataset"] = {"type": "FolderDataset", "root": "no/where", "transforms": [{"type": "RandomCrop", "size": [16, 16]}]}
+    mix = {"type": "MixedLoss", "losses": [{"type": "FocalLoss"}, {"type": "torch.nn.CrossEntropyLoss"}], "coef": [1, 2]}
+    tiny["loss"] = {"types": [mix], "coef": [1], "phases": [{"start": 2, "types": [{"type": "LovaszSoftmaxLoss"}]}]}
+    result = run("show", write_yaml(tiny), "--defaults")
+    assert result.exit_code == 0, result.output
+    shown = yaml.safe_load(result.stdout)
+    assert shown["optimizer"]["betas"] == [0.9, 0.999]
+    assert (shown["lr_scheduler"]["power"], shown["ema"], shown["model"]["widths"]) == (0.9, None, [4, 8])
+    data = shown["train_dataset"]
+    assert (data["split"], data["images"], data["channels"], data["on_unpaired"]) == ("train", "images", 3, "stop")
+    assert list(data)[-1] == "transforms"
+    assert data["transforms"][0] == {"type": "RandomCrop", "size": [16, 16]} | {
+        key: value for key, value in data["transforms"][0].items() if key not in ("type", "size")
+    }
+    focal, entropy = shown["loss"]["types"][0]["losses"]
+    assert (focal["gamma"], focal["per_image"], entropy["label_smoothing"]) == (2.0, False, 0.0)
+    assert shown["loss"]["phases"][0]["types"][0]["method"] == "histogram"
+    assert "ignore_index" not in focal
+    again = tmp_path / "again.yml"
+    again.write_text(result.stdout)
+    assert run("show", again, "--defaults").stdout == result.stdout
+    assert run("show", write_yaml(tiny | {"iters": 1, "optimizer": {"type": "SDG"}}), "--defaults").exit_code == 2
+
+
 def test_check_says_what_fits(tiny_study, write_yaml):
     result = run("check", write_yaml(tiny_study))
     assert result.exit_code == 0, result.output

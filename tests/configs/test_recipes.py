@@ -10,8 +10,9 @@ import torch
 import yaml
 from tests.data.conftest import Tree
 
-from evenseg.config import load_config
+from evenseg.config import dump_config, load_config
 from evenseg.engine import check_signatures, cross_check, loss_sections, train
+from evenseg.engine.defaults import dump_with_defaults
 from evenseg.losses import build_loss
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,22 @@ def test_the_first_line_says_command_score_duration_and_device(file):
     assert re.search(r"published|measured", score)
     assert "measured" in duration or re.search(r"\d", duration)
     assert re.search(r"GPU|CPU|V100", device)
+
+
+@pytest.mark.parametrize(
+    "name", ["enet/enet_camvid_480x360_lovasz_finetune", "magnetic_tile/compare_2core_equibatch", "scribbles/grabcut_2core"]
+)
+def test_with_its_defaults_written_out_a_recipe_builds_the_same_parts(name, tmp_path):
+    config = load_config(CONFIGS / f"{name}.yml")
+    written = tmp_path / "written.yml"
+    written.write_text(dump_with_defaults(config))
+    again = load_config(written)
+    check_signatures(again)
+    for path, section in loss_sections(config).items():
+        assert str(build_loss(section, iters=config.iters)) == str(build_loss(loss_sections(again)[path], iters=config.iters))
+    assert again.iters == config.iters
+    assert again.model.keywords.items() >= config.model.keywords.items()
+    assert len(written.read_text()) > 1.2 * len(dump_config(config))
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=named)

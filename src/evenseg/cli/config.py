@@ -18,9 +18,24 @@ config = typer.Typer(help="Look at configurations.", no_args_is_help=True, rich_
 
 
 @config.command()
-def show(file: ConfigFile, overrides: Overrides = None, debug: Debug = False) -> None:
-    """Print the configuration as it is run: bases merged, --set applied, references resolved, defaults filled in."""
+def show(
+    file: ConfigFile,
+    overrides: Overrides = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="Also what model, data sets, transforms, optimizer and losses take by default.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Print the configuration as it is run: bases merged, --set applied, references resolved, top-level defaults filled in."""
     with one_line_errors(debug):
+        if defaults:
+            settings = read_config(file, overrides or [])
+            from evenseg.engine import check_signatures
+            from evenseg.engine.defaults import dump_with_defaults
+
+            check_signatures(settings)
+            typer.echo(dump_with_defaults(settings), nl=False)
+            return
         from evenseg.config import dump_config, load_config
 
         typer.echo(dump_config(load_config(file, overrides or [])), nl=False)

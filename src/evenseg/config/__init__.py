@@ -2,7 +2,7 @@
 
 from evenseg.config.errors import Collector, ConfigError, is_below, join_path, listed, nearest_name, unknown_name
 from evenseg.config.json_schema import file_schema, key_table, keyword_schema
-from evenseg.config.load import dump_config, load_config, make_config, override_config
+from evenseg.config.load import dump_config, dump_content, load_config, make_config, override_config
 from evenseg.config.schema import Config, DatasetSection, EvaluationSection, Section, StudySection
 from evenseg.config.signature import check_keywords, construct, keyword_model, look_up
 
@@ -17,6 +17,7 @@ __all__ = [
     "check_keywords",
     "construct",
     "dump_config",
+    "dump_content",
     "file_schema",
     "is_below",
     "join_path",

@@ -136,11 +136,15 @@ def override_config(config: Config, settings: Mapping[str, Any]) -> Config:
 
 def dump_config(config: Config) -> str:
     """Returns the configuration as YAML that `load_config` reads back to an equal Config; it begins with our version."""
+    # a null inside a section is a value of its own, such as `weights_backbone: null`
+    return dump_content({key: value for key, value in config.model_dump().items() if value is not None})
+
+
+def dump_content(content: Mapping[str, Any], note: str = "") -> str:
+    """Returns the content of a configuration as YAML, after our version and a note."""
     from omegaconf import OmegaConf
 
-    # a null inside a section is a value of its own, such as `weights_backbone: null`
-    content = {key: value for key, value in config.model_dump().items() if value is not None}
-    return f"{_HEADER}{__version__}\n" + OmegaConf.to_yaml(OmegaConf.create(content))
+    return f"{_HEADER}{__version__}\n{note}" + OmegaConf.to_yaml(OmegaConf.create(dict(content)))
 
 
 def _version_note(file: Path) -> str:

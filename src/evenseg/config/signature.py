@@ -97,7 +97,8 @@ def keyword_model(
     for name, parameter in parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD and get_origin(hints.get(name)) is Unpack:
             # **options: Unpack[SomeTypedDict], keywords that several types share
-            fields |= {key: (value, None) for key, value in get_type_hints(get_args(hints[name])[0]).items()}
+            shared = getattr(function, "option_defaults", {})
+            fields |= {key: (value, shared.get(key)) for key, value in get_type_hints(get_args(hints[name])[0]).items()}
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name in filled:
             continue
         required = parameter.default is parameter.empty and name not in injected

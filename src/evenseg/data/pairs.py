@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,8 @@ class FileDataset(SegmentationDataset):
         ValueError: no pairs, or options that cannot be used.
     """
 
+    option_defaults: ClassVar[FileOptions] = {"reduce_zero_label": False, "channels": 3, "on_unpaired": "stop"}
+
     def __init__(
         self,
         pairs: Sequence[Pair],
@@ -83,9 +85,10 @@ class FileDataset(SegmentationDataset):
     ) -> None:
         if not pairs:
             raise ValueError(f"{where} names no images, so there is nothing to read")
+        options = {**self.option_defaults, **options}
         classes = _choose_classes(options.get("classes"), options.get("ignore_index"), known, root, where)
         self.classes = classes
-        self.channels = options.get("channels", 3)
+        self.channels = options["channels"]
         if self.channels < 1:
             raise ValueError(f"channels must be at least 1, got {self.channels}")
         self.pairs = tuple(pairs)
@@ -93,7 +96,7 @@ class FileDataset(SegmentationDataset):
         self.mask_reader = MaskReader(
             classes,
             label_map=options.get("label_map"),
-            reduce_zero_label=options.get("reduce_zero_label", False),
+            reduce_zero_label=options["reduce_zero_label"],
             palette=options.get("palette"),
             threshold=options.get("threshold"),
             mask_channel=options.get("mask_channel"),

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, create_model
 from torch import nn
 
+from evenseg._dotted import import_dotted
 from evenseg.config import file_schema, keyword_model, keyword_schema
 from evenseg.data import DATASETS, SAMPLERS, TRANSFORMS
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES
@@ -90,9 +91,30 @@ _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_nam
 def _loss_keywords(loss: type[nn.Module]) -> dict[str, Any]:
     """Returns name -> (annotation, default) of every keyword of a loss, those of its bases included."""
     hints: dict[str, Any] = get_type_hints(CommonOptions) if issubclass(loss, StatisticLoss) else {}
-    defaults: dict[str, Any] = {}
-    for cls in reversed(loss.__mro__):
-        if "__init__" in cls.__dict__ and issubclass(cls, nn.Module) and cls is not nn.Module:
-            hints |= get_type_hints(cls.__init__)
-            defaults |= cls.__init__.__kwdefaults__ or {}
+    for cls in _constructors(loss):
+        hints |= get_type_hints(cls.__init__)
+    defaults = _keyword_defaults(loss)
     return {name: (hints.get(name, Any), defaults.get(name)) for name in sorted(keywords(loss))}
+
+
+def loss_defaults(name: str) -> dict[str, Any]:
+    """Returns keyword -> default of a loss by its name in a configuration, without what has none."""
+    if name in LOSSES:
+        return {key: value for key, value in _keyword_defaults(LOSSES[name]).items() if key in keywords(LOSSES[name])}
+    function = PRESETS[name].section if name in PRESETS else import_dotted(name, nn.Module)
+    fields = keyword_model(function).model_fields
+    return {key: field.get_default() for key, field in fields.items() if not field.is_required()}
+
+
+def _keyword_defaults(loss: type[nn.Module]) -> dict[str, Any]:
+    defaults: dict[str, Any] = {}
+    for cls in _constructors(loss):
+        defaults |= cls.__init__.__kwdefaults__ or {}  # type: ignore[misc]
+    return defaults
+
+
+def _constructors(loss: type[nn.Module]) -> list[type[nn.Module]]:
+    """Returns the classes whose constructors a loss goes through, bases first."""
+    return [
+        cls for cls in reversed(loss.__mro__) if "__init__" in cls.__dict__ and issubclass(cls, nn.Module) and cls is not nn.Module
+    ]
