@@ -1,5 +1,6 @@
 """Every loss as a function: `loss(logits, target, *, pixel_weight=None, **options)` -> scalar."""
 
+from evenseg.losses.active_boundary import active_boundary_loss
 from evenseg.losses.auto_seg import auto_seg_loss
 from evenseg.losses.binary_cross_entropy import binary_cross_entropy_loss
 from evenseg.losses.cross_entropy import cross_entropy_loss
@@ -19,6 +20,7 @@ from evenseg.losses.rmi import rmi_loss
 from evenseg.losses.tversky import focal_tversky_loss, tversky_loss
 
 __all__ = [
+    "active_boundary_loss",
     "auto_seg_loss",
     "binary_cross_entropy_loss",
     "bootstrapped_cross_entropy_loss",

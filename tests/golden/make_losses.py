@@ -66,6 +66,7 @@ KEPT = ("status", "value", "value64", "grad_f32_vs_f64_maxdiff")
 
 
 PAPERS = (
+    "abl__random_24x32",
     "recall_class__random_noignore",
     "recall_func__random_noignore",
     "ref_explog__random",

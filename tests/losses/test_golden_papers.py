@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from golden_cases import REPO, SHARED, As, Golden, evaluate
+from torch.nn import functional as F
 
+from evenseg import build_loss
 from evenseg.losses.auto_seg import METRICS
 
 PAPERS = SHARED / "papers"
@@ -53,7 +55,20 @@ def rmi(**keywords) -> As:
     return As(loss("RMILoss", **keywords))
 
 
+def enlarged(g: Golden, leaves):
+    """The published code brings smaller logits to the size of the labels itself."""
+    return F.interpolate(leaves["logits"], g.labels.shape[1:], mode="bilinear", align_corners=True), g.labels
+
+
+def abl(**keywords) -> As:
+    return As(loss("ActiveBoundaryLoss", convention="published", **keywords), inputs=enlarged)
+
+
 CONVENTIONS: dict[str, As] = {
+    **{f"abl__{case}": abl() for case in ("random_24x32", "random_48x64", "absent_48x64", "smooth_logits_48x64", "halfres_logits")},
+    "abl__smooth_ls0": abl(label_smoothing=0.0),
+    "abl__smooth_nodetach": abl(detach=False),
+    "abl__smooth_ratio5pc_clip5": abl(max_ratio=0.05, max_clip_dist=5.0),
     "recall_class__random_noignore": RECALL,
     "recall_class__absent_noignore": RECALL,
     "recall_func__random_noignore": RECALL_OVER_WEIGHTS,
@@ -108,7 +123,8 @@ CONVENTIONS["asl__mIoU__random_notinplace"] = CONVENTIONS["asl__mIoU__random"]
 NOT_OURS = {
     "explog_segloss__": "takes the logarithm of the mean Dice, and its cross-entropy has no power: not the paper",
     "explog_pymic__": "squeezes probabilities and Dice to 0.005 + 0.99 x and weights classes by (f + 0.1)^(-1/2)",
-    "abl__": "another loss",
+    "abl__gt_without_boundary": "measures distances to a place outside the image where the labels have no boundary; ours is 0",
+    "abl__constant_logits_returns_None": "the published code returns no value where no score is above its threshold; ours is 0",
     "asl_bezier_curves": "curves, not losses: see test_auto_seg.py",
     "gatedcrf_pymic__": "see test_pairwise.py",
     "ref_dfr__": "see test_pairwise.py",
@@ -146,11 +162,14 @@ def assert_same(name: str, small: bool, dtype: torch.dtype, rtol: float, grad_rt
 
 
 EXACT = 1e-8  # class weights are kept in float32
+ROUNDED = {  # by the beginning of the name
+    "abl": 1e-7,  # its code keeps distances and label_smoothing in float32
+    "rmi": 1e-6,  # its code adds 1e-8 to the diagonals whose logarithm it takes (at least the root of 5e-4)
+}
 
 
 def exact(name: str) -> float:
-    """RMI's code adds 1e-8 to the diagonals whose logarithm it takes (at least the root of 5e-4)."""
-    return 1e-6 if name.startswith("rmi__") else EXACT
+    return ROUNDED.get(name.partition("__")[0], EXACT)
 
 
 def small_names() -> list[str]:
@@ -203,3 +222,16 @@ def test_recall_over_pixels_with_ignored_labels(name):
     value, grad = evaluate(RECALL, golden, torch.float64, engine="eager")
     assert abs(value - golden.value) <= EXACT * golden.value
     assert np.linalg.norm(grad - golden.grad) <= EXACT * np.linalg.norm(golden.grad)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", [n for n in NOT_OURS if n.startswith("abl__")])
+def test_published_failures_of_the_active_boundary_loss_are_zero(name):
+    """No boundary of the labels, or none predicted: 0 with zero gradient in either convention."""
+    with np.load(PAPERS / f"{name}.npz") as z:
+        logits, labels = torch.from_numpy(z["logits"]).requires_grad_(), torch.from_numpy(z["labels"])
+    for convention in ("paper", "published"):
+        value = build_loss({"types": [{"type": "ActiveBoundaryLoss", "convention": convention}], "coef": [1]})(logits, labels)
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert value.item() == 0.0
+        assert not gradient.any()

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from evenseg.losses.active_boundary import ActiveBoundaryLoss
 from evenseg.losses.auto_seg import AutoSegLoss
 from evenseg.losses.base import PixelLoss, RegionLoss, StatisticLoss
 from evenseg.losses.binary_cross_entropy import BinaryCrossEntropyLoss
@@ -47,12 +48,14 @@ LOSSES: dict[str, type[nn.Module]] = {
     "DenseCRFLoss": DenseCRFLoss,
     "DynamicFeatureLoss": DynamicFeatureLoss,
     "RMILoss": RMILoss,
+    "ActiveBoundaryLoss": ActiveBoundaryLoss,
     "MixedLoss": MixedLoss,
 }
 
 __all__ = [
     "LOSSES",
     "PRESETS",
+    "ActiveBoundaryLoss",
     "AutoSegLoss",
     "BinaryCrossEntropyLoss",
     "BootstrappedCrossEntropyLoss",
