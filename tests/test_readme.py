@@ -37,7 +37,7 @@ def test_commands_exist():
     typer_testing = pytest.importorskip("typer.testing")
     from evenseg.cli import app
 
-    commands = set(re.findall(r"^evenseg (\w+)", README, re.M))
+    commands = set(re.findall(r"^evenseg ([\w-]+)", README, re.M))
     assert {"train", "compare", "evaluate", "losses"} <= commands
     for command in commands:
         assert typer_testing.CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command

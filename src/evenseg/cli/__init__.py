@@ -12,6 +12,7 @@ from evenseg.cli.compare import compare
 from evenseg.cli.config import config
 from evenseg.cli.demo import demo
 from evenseg.cli.evaluate import evaluate
+from evenseg.cli.explain_loss import explain_loss
 from evenseg.cli.export import export
 from evenseg.cli.losses import losses
 from evenseg.cli.options import ScalesCommand, SeedsCommand
@@ -35,6 +36,7 @@ app.command()(export)
 app.command(cls=SeedsCommand)(compare)
 app.command()(demo)
 app.command()(losses)
+app.command()(explain_loss)
 app.add_typer(config, name="config")
 
 
