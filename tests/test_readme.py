@@ -9,7 +9,7 @@ from evenseg.losses.table import markdown_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [README, *[(ROOT / "docs" / name).read_text() for name in ("training.md", "evaluation.md", "partial_labels.md")]]
+PAGES = [README, *[(ROOT / "docs" / f"{name}.md").read_text() for name in ("training", "evaluation", "partial_labels", "migrating")]]
 
 
 def test_table_of_losses_is_the_generated_one():
