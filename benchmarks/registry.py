@@ -74,6 +74,11 @@ def rmi(batch: Batch) -> Call:
     return lambda: loss(batch.logits, batch.target)
 
 
+def structural_similarity(batch: Batch) -> Call:
+    loss = L.StructuralSimilarityLoss(mode="binary" if batch.binary else "multiclass")
+    return lambda: loss(batch.logits, batch.target)
+
+
 def mix_of(binary: bool) -> L.MixedLoss:
     """CE + focal + Dice + Lovász, or BCE + focal + Dice + hinge for one channel."""
     if binary:
@@ -97,6 +102,7 @@ ROWS: tuple[Case, ...] = (
     Case("lovasz", "lovasz", "evenseg", "Lovász", lovasz),
     Case("mix", "mix", "evenseg", "CE + focal + Dice + Lovász", mix),
     Case("rmi", "rmi", "evenseg", "RMI (with BCE)", rmi),
+    Case("ssl", "ssl", "evenseg", "structural similarity (with BCE)", structural_similarity),
     Case("lovasz_sort", "lovasz", "evenseg", 'Lovász, method="sort"', sorted_lovasz, heavy=True),
     Case("smp_lovasz", "lovasz", "smp", "LovaszLoss", peers.smp_lovasz, heavy=True),
     Case("smp_focal", "focal", "smp", "FocalLoss", peers.smp_focal, heavy=True),

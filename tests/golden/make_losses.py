@@ -76,6 +76,7 @@ PAPERS = (
     "ohem2d_ocnet__random_classweights",
     "ohemlovasz__random_t0.7_k100_batch_present",
     "rmi__random_trainscript",
+    "ref_ssl__random",
 )
 
 

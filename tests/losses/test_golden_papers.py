@@ -107,6 +107,11 @@ CONVENTIONS: dict[str, As] = {
     "rmi__random_interp4": rmi(pool="interp"),
     "rmi__random_nopool_r2_way0": rmi(pool="none", radius=2, lam=0.25, form="sum"),
     "rmi__random_softmaxCE_variant": rmi(pixel_term="ce"),
+    **{
+        f"ref_ssl__{case}{'_detach' if detach else ''}": As(loss("StructuralSimilarityLoss", detach=detach))
+        for case in ("random", "absent")
+        for detach in (False, True)
+    },
 }
 # whose numbers they ran: the published configurations repeat those of another metric for FWIoU and gAcc
 ASL = {
@@ -128,7 +133,6 @@ NOT_OURS = {
     "asl_bezier_curves": "curves, not losses: see test_auto_seg.py",
     "gatedcrf_pymic__": "see test_pairwise.py",
     "ref_dfr__": "see test_pairwise.py",
-    "ref_ssl__": "another loss",
     "rloss__": "see test_pairwise.py",
 }
 

@@ -1,4 +1,4 @@
-"""Region mutual information: what the battery does not ask."""
+"""RMI and the structural similarity loss: what the battery does not ask."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 
 from evenseg import functional
 from evenseg import losses as L
+from evenseg.losses.maps import read_maps
 from evenseg.losses.rmi import WindowCovariance, centred_windows
 
 
@@ -62,7 +63,7 @@ def test_rmi_forms_are_sums_of_its_parts():
     assert torch.allclose(full, L.CrossEntropyLoss(engine="eager")(z, y))
 
 
-@pytest.mark.parametrize("name", ["RMILoss"])
+@pytest.mark.parametrize("name", ["RMILoss", "StructuralSimilarityLoss"])
 def test_a_wholly_ignored_image_is_left_out(name):
     z, y = batch(3)
     loss = L.LOSSES[name]()
@@ -107,6 +108,23 @@ def test_keywords_of_rmi_are_checked(options, message):
         L.RMILoss(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window_size": 4}, "window_size must be odd, so that a pixel is in the middle, got 4"),
+        ({"window_size": 1}, "window_size must be an integer of at least 3, got 1"),
+        ({"sigma": 0}, r"sigma must lie in \(0, inf\], got 0"),
+        ({"c4": 0}, r"c4 must lie in \(0, inf\], got 0"),
+        ({"beta": 2}, r"beta must lie in \[0, 1\], got 2"),
+        ({"detach": 1}, "detach must be true or false, got 1"),
+        ({"pixel_term": "ce", "mode": "multilabel"}, "pixel_term must be one of 'bce', 'none', got 'ce'"),
+    ],
+)
+def test_keywords_of_the_structural_similarity_loss_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        L.StructuralSimilarityLoss(**options)
+
+
 def test_shapes_that_do_not_fit_are_explained():
     z, y = batch()
     small = r"RMILoss\(radius=3, pool='avg', stride=20\) makes maps of 2 x 2 of logits of 20 x 24 pixels, .* smaller stride"
@@ -116,3 +134,36 @@ def test_shapes_that_do_not_fit_are_explained():
         L.RMILoss(pool="interp", stride=30)(z, y)
     with pytest.raises(ValueError, match=r"RMILoss is for 2 spatial dimensions; the logits have shape \(2, 3, 20, 4, 6\)"):
         L.RMILoss()(z.reshape(2, 3, 20, 4, 6), y.reshape(2, 20, 4, 6))
+
+
+# -- structural similarity
+
+
+def test_structure_counts_only_where_it_is_violated():
+    """A right but faint prediction of the same structure costs nothing beyond its cross-entropy; a shifted edge does."""
+    y = torch.zeros(1, 12, 12, dtype=torch.long)
+    y[:, :, 6:] = 1
+    loss = L.StructuralSimilarityLoss(mode="binary", pixel_term="none", c4=1e-6)
+    sign = 2.0 * y[:, None].double() - 1
+    assert loss(2 * sign, y) == pytest.approx(0, abs=1e-4)  # standardised, both are the same
+    later = torch.where(torch.arange(12) < 9, -2.0, 2.0).double().expand_as(sign)
+    assert loss(later, y) > 0.5
+    e = loss.dissimilarity(read_maps(later, y, "binary", 255))
+    assert e.amax((0, 1, 2)).gt(1e-3).nonzero().flatten().tolist() == [5, 6, 8, 9]  # both edges
+
+
+def test_detached_weights_have_the_value_but_not_the_gradient():
+    z, y = batch()
+    z.requires_grad_()
+    whole, detached = (L.StructuralSimilarityLoss(detach=detach)(z, y) for detach in (False, True))
+    assert torch.equal(whole, detached)
+    (full,), (part,) = torch.autograd.grad(whole, z), torch.autograd.grad(detached, z)
+    assert (full - part).norm() > 0.05 * full.norm()
+    # the weighted cross-entropy alone
+    maps = read_maps(z, y, "multiclass", 255)
+    loss = L.StructuralSimilarityLoss(pixel_term="none")
+    e = loss.dissimilarity(maps).detach()
+    f = (e > 0.1 * e.max()).double()
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(z, maps.truth, reduction="none")
+    (expected,) = torch.autograd.grad(0.5 * (e * f * bce).sum() / f.sum() + 0.5 * bce.sum() / y.numel(), z)
+    torch.testing.assert_close(part, expected)

@@ -119,3 +119,35 @@ def rmi(
         return float(region)
     pixels = pixel_term(z, target, v, pixel_kind, class_weight, 1 if pixel_kind == "bce" else 0)
     return float(lam * pixels + (1 - lam) * region if form == "convex" else pixels + lam * region)
+
+
+def structural_similarity(z, y, w=None, *, pixel_kind="bce", lam=0.5, beta=0.1, c4=0.01, window_size=3, sigma=1.5, weight=None):
+    z, target, v = unpack(z, y, w)
+    _, n_classes, height, width = z.shape
+    class_weight = np.ones(n_classes) if weight is None else np.asarray(weight, dtype=float)
+    half = window_size // 2
+    offsets = [(a, b) for a in range(-half, half + 1) for b in range(-half, half + 1)]
+
+    def shifted(x, a, b):
+        """x at the pixel a below and b to the right, 0 outside the image."""
+        out = np.zeros(x.shape)
+        rows, columns = range(max(0, -a), min(height, height - a)), range(max(0, -b), min(width, width - b))
+        for i in rows:
+            out[:, :, i, columns.start : columns.stop] = x[:, :, i + a, columns.start + b : columns.stop + b]
+        return out
+
+    share = {(a, b): shifted(v, a, b) * math.exp(-(a * a + b * b) / (2 * sigma**2)) for a, b in offsets}
+    total = np.where(v > 0, sum(share.values()), 1.0)
+
+    def standardised(x):
+        mean = sum(share[o] * shifted(x, *o) for o in offsets) / total
+        variance = sum(share[o] * (shifted(x, *o) - mean) ** 2 for o in offsets) / total
+        return (x - mean + c4) / (np.sqrt(variance + 1e-12) + c4)
+
+    e = np.where(v > 0, np.abs(standardised(target) - standardised(sigmoid(z))), 0.0)
+    kept = v * (e > beta * e.max())
+    loss = (np.logaddexp(0, z) - target * z) * class_weight[None, :, None, None]
+    structure = (kept * e * loss).sum() / kept.sum() if kept.sum() > 0 else 0.0
+    if pixel_kind == "none":
+        return float(structure)
+    return float(lam * pixel_term(z, target, v, pixel_kind, class_weight, 0) + (1 - lam) * structure)

@@ -25,6 +25,7 @@ from evenseg.losses.phases import PhasedLoss
 from evenseg.losses.presets import PRESETS, preset
 from evenseg.losses.recall import RecallLoss
 from evenseg.losses.rmi import RMILoss
+from evenseg.losses.structural_similarity import StructuralSimilarityLoss
 from evenseg.losses.tversky import FocalTverskyLoss, TverskyLoss
 
 LOSSES: dict[str, type[nn.Module]] = {
@@ -48,6 +49,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "DenseCRFLoss": DenseCRFLoss,
     "DynamicFeatureLoss": DynamicFeatureLoss,
     "RMILoss": RMILoss,
+    "StructuralSimilarityLoss": StructuralSimilarityLoss,
     "ActiveBoundaryLoss": ActiveBoundaryLoss,
     "MixedLoss": MixedLoss,
 }
@@ -83,6 +85,7 @@ __all__ = [
     "RecallLoss",
     "RegionLoss",
     "StatisticLoss",
+    "StructuralSimilarityLoss",
     "TverskyLoss",
     "build_loss",
     "preset",
