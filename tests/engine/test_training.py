@@ -19,7 +19,7 @@ from evenseg.engine.module import SegmentationModule
 from evenseg.engine.recorder import Recorder
 from evenseg.engine.trainer import seed_everything
 from evenseg.losses import LOSSES
-from evenseg.models import MODELS, LightUNet
+from evenseg.models import MODELS, LightUNet, WithFeatures
 
 
 def rows(run, split):
@@ -76,7 +76,9 @@ def test_accumulation_gives_loss_and_gradient_of_the_whole_batch(name):
     found = {}
     for parts in (1, 2, 4):
         model.zero_grad()
-        value = loss(forward_in_parts(model, image, parts)[0], mask)
+        *outputs, features = forward_in_parts(WithFeatures(model), image, parts)
+        every = {"image": image.sigmoid(), "features": features}
+        value = loss(outputs[0], mask, **{name: every[name] for name in getattr(loss, "requires", ())})
         value.backward()
         found[parts] = [value.detach(), *[p.grad.clone() for p in model.parameters() if p.grad is not None]]
     assert found[1][0] != 0

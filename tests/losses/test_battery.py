@@ -218,7 +218,8 @@ def test_function_is_the_module(case):
 def test_every_loss_builds_with_defaults(name):
     loss = LOSSES[name]()
     z = torch.randn(2, 1 if loss.mode == "binary" else 3, 8, 8, generator=torch.manual_seed(0))
-    value = loss(z, torch.randint(0, 2, (2, 8, 8)))
+    every = {"image": torch.rand(2, 3, 8, 8), "features": torch.randn(2, 4, 4, 4)}
+    value = loss(z, torch.randint(0, 2, (2, 8, 8)), **{k: every[k] for k in getattr(loss, "requires", ())})
     assert value.isfinite()
     assert value > 0
     assert name.removesuffix("Loss") in repr(loss)

@@ -97,6 +97,8 @@ class RandomCrop:
     Args:
         size: (height, width) of the window.
         ignore_index: label of padded pixels.
+        padding_index: another label for them, where a loss is to tell them from unlabelled ones (254, say): the trainer
+            ignores them and gives them the pixel weight 0.
         fill: value of padded pixels in 0..255, black by default. 127.5 becomes 0 under a mean of 0.5: for a fill that is
             no whole number the image goes on as float32.
         category_max_ratio: windows are drawn again, up to ten times, while one class fills more than this share of their
@@ -106,7 +108,12 @@ class RandomCrop:
     takes_aim = True
 
     def __init__(
-        self, size: tuple[int, int], ignore_index: int = 255, fill: float = 0.0, category_max_ratio: float = 1.0
+        self,
+        size: tuple[int, int],
+        ignore_index: int = 255,
+        fill: float = 0.0,
+        category_max_ratio: float = 1.0,
+        padding_index: int | None = None,
     ) -> None:
         self.size = _checked_size(size)
         if not 0 <= fill <= 255:
@@ -114,6 +121,7 @@ class RandomCrop:
         if not 0 < category_max_ratio <= 1:
             raise ValueError(f"category_max_ratio must be in (0, 1], got {category_max_ratio}")
         self.ignore_index, self.fill, self.category_max_ratio = ignore_index, fill, category_max_ratio
+        self.padding_index = ignore_index if padding_index is None else padding_index
 
     def __call__(self, image: Tensor, mask: Tensor, aim: Aim | None = None) -> tuple[Tensor, Tensor]:
         height, width = self.size
@@ -123,7 +131,7 @@ class RandomCrop:
                 image = TF.to_dtype(image, torch.float32, scale=True)
             fill = self.fill / 255 if image.is_floating_point() else self.fill
             image = TF.pad(image, [0, 0, right, bottom], fill=fill)
-            mask = TF.pad(mask[None], [0, 0, right, bottom], fill=self.ignore_index)[0]
+            mask = TF.pad(mask[None], [0, 0, right, bottom], fill=self.padding_index)[0]
         for _ in range(_ATTEMPTS if self.category_max_ratio < 1 else 1):
             top, left = window_corner(mask, self.size, aim)
             window = (slice(top, top + height), slice(left, left + width))
@@ -132,7 +140,7 @@ class RandomCrop:
         return image[:, window[0], window[1]], mask[window]
 
     def _is_mixed(self, mask: Tensor) -> bool:
-        counts = mask[mask != self.ignore_index].long().bincount()
+        counts = mask[(mask != self.ignore_index) & (mask != self.padding_index)].long().bincount()
         return bool(counts.sum() > 0 and counts.max() <= self.category_max_ratio * counts.sum())
 
 
@@ -253,6 +261,11 @@ class Normalize:
                 f"mean has {len(self.mean)} numbers, but the images have {channels} channel{'s' if channels > 1 else ''}; "
                 "give mean and std one number per channel"
             )
+
+    def undo(self, image: Tensor) -> Tensor:
+        """Returns images (..., C, H, W) as they were before, in 0..1 where their files hold integers."""
+        mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return image * std + mean
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         image = TF.to_dtype(image, torch.float32, scale=True)

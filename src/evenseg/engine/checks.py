@@ -29,13 +29,16 @@ from evenseg.engine.build import (
     build_model,
     build_optimizer,
     build_schedule,
+    image_channels,
     loss_sections,
     model_section,
     naming_the_file,
     sampler_section,
 )
+from evenseg.engine.loss_inputs import KNOWN, padding_index
 from evenseg.engine.parameters import freeze, parameter_groups
 from evenseg.engine.placement import num_processes
+from evenseg.models import feature_head
 
 
 def check_signatures(config: Config) -> None:
@@ -166,7 +169,7 @@ def check_fit(config: Config, classes: Classes, before: Collector | None = None)
                 loss = build_loss(config, section, path, classes)
                 _check_counts(config, section, path, int(model.num_outputs))  # type: ignore[arg-type]
                 _check_ignored(section, path, classes)
-                _try_loss(loss, model, classes, path)
+                _try_loss(loss, model, config, classes, path)
     if not _wrong(before, "train_dataset.transforms"):
         _check_crop(config, int(model.stride), classes, found)  # type: ignore[arg-type]
     if not _wrong(before, "sampler"):
@@ -263,12 +266,17 @@ def _check_crop(config: Config, stride: int, classes: Classes, found: Collector)
         if transform.type in TRANSFORMS and ignored != classes.ignore_index:
             message = f"is {ignored}, but train_dataset marks ignored pixels with {classes.ignore_index}; leave it out"
             found.add(ConfigError(message, key_path=join_path(path, "ignore_index")))
+        padded = transform.keywords.get("padding_index")
+        taken = padded is not None and (padded == classes.ignore_index or not classes.num_classes <= padded <= 255)
+        if transform.type in TRANSFORMS and taken:
+            message = f"is {padded}; padded pixels need a label in {classes.num_classes}..255 that is no class and not ignored already"
+            found.add(ConfigError(message, key_path=join_path(path, "padding_index")))
         size = transform.keywords.get("size")
         if transform.type in ("RandomCrop", "Resize") and size is not None and min(size) < stride:
             found.add(ConfigError(f"{list(size)} {small}", key_path=join_path(path, "size")))
 
 
-def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> None:
+def _try_loss(loss: nn.Module, model: Any, config: Config, classes: Classes, key_path: str) -> None:
     """Calls the loss once on made-up logits, so that a loss that cannot take them is found before training."""
     outputs = [torch.linspace(-1, 1, 2 * classes.num_classes * 64).view(2, -1, 8, 8) for _ in range(model.num_outputs)]
     target = (torch.arange(128).view(2, 8, 8) % classes.num_classes).to(torch.uint8 if classes.ignore_index < 256 else torch.int32)
@@ -279,8 +287,25 @@ def _try_loss(loss: nn.Module, model: Any, classes: Classes, key_path: str) -> N
             "for micro-batches the top-level key accumulate",
             key_path=key_path,
         )
+    weight = () if padding_index(config.train_dataset) is None else (torch.ones(2, 8, 8),)
     with as_config_error(key_path), torch.no_grad():
+        context = _made_up(loss, model, image_channels(config))
         for start in getattr(loss, "starts", (None,)):
             if start is not None:
                 loss.set_step(start)  # type: ignore[operator]
-            loss(outputs, target)
+            loss(outputs, target, *weight, **context)
+
+
+def _made_up(loss: nn.Module, model: nn.Module, channels: int) -> dict[str, torch.Tensor]:
+    """Returns an image and features of the right form, as far as the loss reads them; ValueError where there can be none."""
+    needed = getattr(loss, "requires", ())
+    for name in needed:
+        if name not in KNOWN:
+            raise ValueError(f"a loss requires {name!r}; the trainer passes {' and '.join(KNOWN)}")
+    context: dict[str, torch.Tensor] = {}
+    if "image" in needed:
+        context["image"] = torch.linspace(0, 1, 2 * channels * 64).view(2, channels, 8, 8)
+    if "features" in needed:
+        feature_head(model)
+        context["features"] = torch.linspace(-1, 1, 2 * 4 * 16).view(2, 4, 4, 4)
+    return context

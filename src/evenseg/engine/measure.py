@@ -14,6 +14,9 @@ from evenseg.config import EvaluationSection
 from evenseg.data import Classes, Sample
 from evenseg.engine.inference import Predictor
 
+# (outputs, mask, image) of a window at the size of the mask -> its loss
+ImageLoss = Callable[[Any, Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class ImageCounts:
@@ -49,7 +52,7 @@ class ImageMeter:
         self.classes, self.settings, self.in_full = classes, settings or EvaluationSection(), in_full
 
     def measure(
-        self, model: nn.Module, batch: Sample, loss: Callable[[Any, Tensor], Tensor] | None = None
+        self, model: nn.Module, batch: Sample, loss: ImageLoss | None = None
     ) -> dict[int, ImageCounts]:
         """Returns the counts of the images of a batch, by their number in the data set.
 
@@ -63,15 +66,16 @@ class ImageMeter:
         }
 
     def _measure_one(
-        self, predictor: Predictor, image_1CHW: Tensor, mask_1HW: Tensor, loss: Callable[[Any, Tensor], Tensor] | None
+        self, predictor: Predictor, image_1CHW: Tensor, mask_1HW: Tensor, loss: ImageLoss | None
     ) -> ImageCounts:
         losses: list[tuple[float, int]] = []
 
         def add_loss(outputs: Any, top: int, left: int, height: int, width: int) -> None:
             assert loss is not None
-            window = mask_1HW[:, top : top + height, left : left + width]
+            place = (..., slice(top, top + height), slice(left, left + width))
+            window = mask_1HW[place]
             valid = int((window != self.classes.ignore_index).sum())
-            losses.append((float(loss(outputs, window)), valid))
+            losses.append((float(loss(outputs, window, image_1CHW[place])), valid))
 
         probs = predictor.probabilities(image_1CHW, None if loss is None else add_loss)
         prediction = probs.argmax(1)

@@ -20,6 +20,7 @@ from evenseg.data import Classes, Sample
 from evenseg.engine.build import build_optimizer, build_schedule
 from evenseg.engine.distributed import buffers_of_the_first, each_for_itself, gather, seed_step
 from evenseg.engine.identity import Identity
+from evenseg.engine.loss_inputs import LossInputs
 from evenseg.engine.measure import ImageCounts, ImageMeter
 from evenseg.engine.micro_batches import forward_in_parts
 from evenseg.engine.parameters import freeze, frozen_norms, parameter_groups
@@ -34,7 +35,7 @@ class SegmentationModule(lightning.LightningModule):
     Args:
         model: images -> list of logits, main output first.
         classes: of the data set.
-        loss: called as `loss(outputs, mask)`; None for measuring only.
+        loss: called as `loss(outputs, mask)`, and with the context that its `requires` names; None for measuring only.
         config: how to train; None for measuring only.
         meter: what measures; by default whole images, without boundaries and calibration.
     """
@@ -51,6 +52,7 @@ class SegmentationModule(lightning.LightningModule):
         # convolutions over few channels are faster so, on CPUs too
         self.model: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss, self.classes, self.config = loss, classes, config
+        self.inputs = LossInputs(loss, config)
         self.averaged: AveragedModel | None = None
         if config is not None:
             freeze(self.model, config.freeze)
@@ -91,8 +93,9 @@ class SegmentationModule(lightning.LightningModule):
             # an evaluation then uses the loss of the step before it
             self.loss.set_step(self.trainer.global_step)
         image = batch.image.contiguous(memory_format=torch.channels_last)
-        outputs = forward_in_parts(self.model, image, self.config.accumulate)
-        loss = self._loss_of(outputs, batch.mask)
+        outputs = forward_in_parts(self.inputs.network(self.model), image, self.config.accumulate)
+        mask, weight = self.inputs.labels(batch.mask, self.classes.ignore_index)
+        loss = self._loss_of(outputs, mask, image, weight, training=True)
         group = self.trainer.optimizers[0].param_groups[0]
         rate = group["lr"] / (group["lr_mult"] or 1.0)
         return {"loss": loss, "terms": dict(getattr(self.loss, "terms", {})), "lr": rate}
@@ -103,18 +106,24 @@ class SegmentationModule(lightning.LightningModule):
         if self.averaged is not None and self.config.ema is not None and self.trainer.global_step >= self.config.ema.start:
             self.averaged.update_parameters(self.model)
 
-    def _loss_of(self, outputs: Any, mask: Tensor) -> Tensor:
+    def _loss_of(
+        self, outputs: Any, mask: Tensor, image: Tensor, weight: Tensor | None = None, *, training: bool = False
+    ) -> Tensor:
         """The loss in single precision, whatever the network computes in."""
         assert self.loss is not None
         with torch.autocast(mask.device.type, enabled=False):
-            value: Tensor = self.loss(_single(outputs), mask)
+            outputs, context = self.inputs.context(_single(outputs), image, training=training)
+            # losses of someone else need not know pixel weights
+            more = () if weight is None else (weight,)
+            value: Tensor = self.loss(outputs, mask, *more, **context)
             return value
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         if any(batch.unreadable):
             self._unreadable = "".join(batch.unreadable)
             return
-        self._measured |= self.meter.measure(self.evaluated, batch, None if self.loss is None else self._loss_of)
+        network = self.inputs.network(self.evaluated)
+        self._measured |= self.meter.measure(network, batch, None if self.loss is None else self._loss_of)
 
     def on_validation_epoch_start(self) -> None:
         self._measured = {}

@@ -1,4 +1,4 @@
-"""Networks: built with `num_classes`, with `num_outputs` and `stride`, returning a list of logits, main first."""
+"""Networks: built with `num_classes`, with `num_outputs`, `stride` and `head`, returning a list of logits, main first."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from evenseg.models.enet import ENet
+from evenseg.models.features import WithFeatures, feature_head
 from evenseg.models.ocrnet import OCRNet
 from evenseg.models.own import OwnModel
 from evenseg.models.pretrained import without_pretrained
@@ -38,9 +39,11 @@ __all__ = [
     "OCRNet",
     "OwnModel",
     "TransformersSegformer",
+    "WithFeatures",
     "architecture_parameters",
     "architectures",
     "check_weights",
+    "feature_head",
     "load_fitting",
     "more_parameters",
     "read_weights",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class OwnModel(nn.Module):
     Args:
         network: takes images (N, in_channels, H, W); returns logits (N, C, h, w), or a list or a mapping of several such
             tensors. Where it has no attribute `num_outputs`, they are counted on a black image of 64x64; `stride` is 1
-            where it has none.
+            where it has none. `head`, the layer that makes the main logits, is needed by losses that read features.
         in_channels: of the images.
 
     Raises:
@@ -34,6 +35,11 @@ class OwnModel(nn.Module):
         self.stride = int(getattr(network, "stride", 1))  # type: ignore[arg-type]
         given = getattr(network, "num_outputs", None)
         self.num_outputs = int(given) if given is not None else self._count(in_channels)  # type: ignore[arg-type]
+
+    @property
+    def head(self) -> Any:
+        """The network's layer of this name, None where it has none."""
+        return getattr(self.network, "head", None)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]

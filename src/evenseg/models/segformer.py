@@ -68,6 +68,12 @@ class TransformersSegformer(nn.Module):
         if pretrained != NONE:
             load_fitting(self.network, _read(transformers, pretrained), pretrained)
 
+    @property
+    def head(self) -> nn.Module:
+        """What makes the logits from the last feature map."""
+        classifier: nn.Module = self.network.decode_head.classifier
+        return classifier
+
     def forward(self, image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.stride)

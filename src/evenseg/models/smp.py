@@ -85,6 +85,12 @@ class SMP(nn.Module):
         if arch in _WITH_IDLE_PARTS or "encoder_depth" in keywords:
             _freeze_idle(self.network, in_channels, 2 * self.stride)
 
+    @property
+    def head(self) -> nn.Module:
+        """What makes the logits from the last feature map."""
+        made: nn.Module = self.network.segmentation_head  # type: ignore[assignment]
+        return made
+
     def forward(self, image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
         return [self.network(pad_to_multiple(image, self.stride))[..., :height, :width]]
