@@ -87,3 +87,10 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_presets_are_listed():
+    result = CliRunner().invoke(app, ["losses", "--presets"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    for part in ("segmentation-models-pytorch 0.6", "smp.dice: DiceLoss", "log_loss, from_logits, smooth", "engine, sync, method"):
+        assert part in result.stdout

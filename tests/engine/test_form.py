@@ -130,3 +130,6 @@ def test_keywords_are_described_from_the_docstrings(schema):
     focal = next(one for one in schema["$defs"]["loss_term"]["anyOf"] if one.get("title") == "FocalLoss")
     assert focal["properties"]["gamma"]["default"] == 2.0
     assert {"ignore_index", "weight", "per_image", "gamma"} <= set(focal["properties"])
+    preset = next(one for one in schema["$defs"]["loss_term"]["anyOf"] if one.get("title") == "smp.dice")
+    assert preset["properties"]["smooth"]["default"] == 0.0
+    assert {"mode", "class_weights", "engine"} <= set(preset["properties"])

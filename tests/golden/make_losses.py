@@ -13,42 +13,51 @@ import numpy as np
 # family: cases, entries. Small cases keep their gradients, of the others the values.
 SELECTION = {
     "lovasz_softmax": (
-        ("rand", "ties", "one_valid", "b1_rand"),
+        ("rand", "ties", "one_valid", "b1_rand", "rand_noign"),
         ("berman_present_batch", "berman_present_img", "berman_all_batch", "berman_list_batch", "paddleseg_present",
-         "smp_multiclass_batch", "smp_multiclass_img", "mmseg_present_batch_weight", "berman_sigmoid_classes1"),
+         "smp_multiclass_batch", "smp_multiclass_img", "mmseg_present_batch_weight", "berman_sigmoid_classes1", "kornia090",
+         "odyssey_softmax_outside"),
     ),
-    "lovasz_hinge": (("b1_rand", "b1_nofg1", "b1_img_ignored"), ("berman_batch", "berman_img")),
-    "mixed": (("rand",), ("torch_berman_ce0.8_lovasz0.2", "torch_berman_two_heads_1_0.4")),
+    "lovasz_hinge": (
+        ("b1_rand", "b1_nofg1", "b1_img_ignored", "b1_rand_noign"),
+        ("berman_batch", "berman_img", "kornia090", "mmseg_img", "paddleseg_one_logit_intlabels"),
+    ),
+    "mixed": (("rand",), ("torch_berman_ce0.8_lovasz0.2", "torch_berman_two_heads_1_0.4", "paddleseg_ce0.8_lovasz0.2")),
     "ce": (
         ("rand", "one_valid"),
-        ("torch_plain", "torch_weight", "torch_ls0.1", "torch_weight_ls0.1", "mmseg_plain", "paddleseg_topk0.25"),
+        ("torch_plain", "torch_weight", "torch_ls0.1", "torch_weight_ls0.1", "mmseg_plain", "paddleseg_topk0.25",
+         "paddleseg_weight_topk0.25", "paddleseg_noavg", "hrnet_ce", "smp_softce_ls0.1"),
     ),
     "bce_mcc": (
         ("b1_rand", "b1_rand_noign"),
-        ("torch_bce_masked_mean_pos3", "smp_mcc"),
+        ("torch_bce_masked_mean_pos3", "smp_mcc", "berman_stable_bce", "smp_softbce_weight", "smp_softbce_smooth0.1"),
     ),
     "focal": (
-        ("rand", "b1_rand"),
+        ("rand", "b1_rand", "rand_noign", "b1_rand_noign"),
         ("jdt_softmax_g2", "jdt_softmax_g0.5", "monai_softmax_g2_alphalist", "smp_multiclass_a0.25_g2.0",
-         "smp_binary_a0.25_g2.0", "kornia_softmax_a0.25_g2"),
+         "smp_binary_a0.25_g2.0", "kornia_softmax_a0.25_g2", "kornia_binary_a0.25_g2", "monai_softmax_g2_noign",
+         "monai_sigmoid_ovr_g2_a0.25", "paddleseg_multiclass_g2", "smp_softmax_focal_fn_g2", "tv_sigmoid_a0.25_g2.0"),
     ),
     "dice": (
-        ("rand", "one_valid", "b1_rand", "b1_img_ignored"),
+        ("rand", "one_valid", "b1_rand", "b1_img_ignored", "rand_noign"),
         ("smp_multiclass", "smp_multiclass_weights", "monai_default", "monai_batch", "monai_squared", "monai_weight",
-         "monai_nobg", "kornia_micro", "kornia_macro", "paddleseg_smooth1", "smp_binary", "monai_binary_sigmoid"),
+         "monai_nobg", "kornia_micro", "kornia_macro", "paddleseg_smooth1", "smp_binary", "monai_binary_sigmoid",
+         "kornia_mirror_macro", "mmseg_softmax_naiveFalse", "monai_dicece", "odyssey_softdice", "paddleseg_smooth1_weight"),
     ),
-    "jaccard": (("rand", "one_valid"), ("smp_multiclass", "smp_multiclass_log")),
+    "jaccard": (("rand", "one_valid", "rand_noign"), ("smp_multiclass", "smp_multiclass_log", "odyssey_iou")),
     "jdt": (
         ("rand", "one_valid", "soft_ls"),
-        ("hard_jaccard_D", "hard_jaccard_I", "soft_jaccard_D", "soft_dice_D", "softkeep_jaccard_D"),
+        ("hard_jaccard_D", "hard_jaccard_I", "hard_jaccard_C", "hard_jaccard_DIC", "soft_jaccard_D", "soft_dice_D",
+         "softkeep_jaccard_D", "monai_notsoftflag_dice_batch"),
     ),
     "tversky": (
-        ("rand", "one_valid", "b1_rand"),
-        ("smp_multiclass_a0.3_b0.7", "monai_a0.3_b0.7", "mmseg_a0.3_b0.7", "smp_binary_a0.3_b0.7"),
+        ("rand", "one_valid", "b1_rand", "rand_noign"),
+        ("smp_multiclass_a0.3_b0.7", "monai_a0.3_b0.7", "monai_a0.3_b0.7_nobg", "mmseg_a0.3_b0.7", "smp_binary_a0.3_b0.7",
+         "kornia_a0.3_b0.7", "kornia_mirror_a0.3_b0.7", "odyssey_a0.3_b0.7"),
     ),
     "focal_tversky": (
-        ("rand", "one_valid", "b1_rand"),
-        ("smp_multiclass_a0.3_b0.7_g0.75", "smp_multiclass_a0.3_b0.7_g1.333", "smp_binary_a0.3_b0.7_g0.75"),
+        ("rand", "one_valid", "b1_rand", "rand_noign"),
+        ("odyssey_g0.75", "smp_multiclass_a0.3_b0.7_g0.75", "smp_multiclass_a0.3_b0.7_g1.333", "smp_binary_a0.3_b0.7_g0.75"),
     ),
     "gdice": (
         ("rand_noign", "b1_rand_noign", "b1_nofg1_noign"),
@@ -56,7 +65,8 @@ SELECTION = {
     ),
     "ohem": (
         ("rand",),
-        ("hrnet_t0.7_k100", "hrnet_t0.05_k200", "hrnet_t0.9_k10000", "hrnet_t0.7_k100_weight"),
+        ("hrnet_t0.7_k100", "hrnet_t0.05_k200", "hrnet_t0.9_k10000", "hrnet_t0.7_k100_weight", "mmseg_t0.05_k200",
+         "paddleseg_t0.05_k200", "paddleseg_t0.7_k100_weight"),
     ),
 }  # fmt: skip
 # gradients of 5-class images are 30 kB each

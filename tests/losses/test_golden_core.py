@@ -12,6 +12,8 @@ import torch
 from golden_cases import SHARED, SMALL, As, Golden, evaluate, read_golden
 from golden_conventions import CONVENTIONS
 
+from evenseg.losses import PRESETS
+
 CORE = SHARED / "core"
 LOVASZ = ("lovasz_softmax", "lovasz_hinge", "mixed")
 # the gradient of a Lovász loss is not unique where errors tie
@@ -93,6 +95,23 @@ def test_every_entry_is_ours_or_has_a_reason(family):
     entries = {g.entry for g in goldens(family, small=False)}
     assert entries == set(CONVENTIONS[family])
     assert {g.entry for g in goldens(family, small=True)} <= entries
+
+
+def presets_in(section) -> set[str]:
+    if isinstance(section, dict):
+        return {str(section.get("type"))} | {name for value in section.values() for name in presets_in(value)}
+    return {name for value in section for name in presets_in(value)} if isinstance(section, list) else set()
+
+
+def test_every_preset_is_held_against_its_library_here():
+    """Without the full files too; OCNet's is in test_golden_papers.py."""
+    found = set()
+    for family, table in CONVENTIONS.items():
+        for g in goldens(family, small=True):
+            convention = table[g.entry]
+            if isinstance(convention, As) and g.value is not None:
+                found |= presets_in(convention.loss(g) if callable(convention.loss) else convention.loss)
+    assert set(PRESETS) - found == {"ocnet.ohem"}
 
 
 @needs_shared

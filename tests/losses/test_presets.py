@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from golden_cases import SMALL, read_golden
 
 from evenseg import build_loss
 from evenseg.losses import PRESETS, LossConfigError, preset
@@ -85,6 +86,14 @@ def test_two_channel_hinge_of_paddleseg_is_the_defect(logit, target, error):
     assert wrong == pytest.approx(error, abs=0.7 if logit == 20 else 1e-6)
     if logit == 20:
         assert preset("paddleseg.lovasz_hinge")(logits[:, 1:], labels) == 0
+
+
+def test_two_channel_hinge_of_paddleseg_has_their_value():
+    """1.485845 on two channels whose softmax is the sigmoid of these logits; on one channel they give the hinge, 0.874494."""
+    g = next(g for g in read_golden(SMALL, "lovasz_hinge") if g.case == "b1_rand")
+    two = torch.cat([torch.zeros_like(g.logits), g.logits], 1)
+    assert preset("paddleseg.lovasz_hinge")(two, g.labels).item() == pytest.approx(1.485845, abs=1e-6)
+    assert preset("paddleseg.lovasz_hinge")(g.logits, g.labels).item() == pytest.approx(0.874494, abs=1e-6)
 
 
 def test_presets_in_a_mix_share_a_pass_and_have_their_names():
