@@ -59,7 +59,8 @@ def test_a_class_that_is_never_predicted_is_not_called_absent(tiny, write_yaml, 
     road = next(line for line in result.stdout.splitlines() if " road " in line)
     assert "never" in road
     assert "absent" not in road
-    assert "never predicted: it is in the labels, so its IoU is 0" in " ".join(result.stdout.split())
+    assert "“never predicted”: it is in the labels, so its IoU is 0" in result.stdout
+    assert "“absent”" not in result.stdout
 
 
 def test_compare_writes_the_report(tiny_study, write_yaml, tmp_path):
@@ -152,6 +153,12 @@ def test_all_data_sets_that_are_not_there_are_named(tiny, write_yaml, make_folde
     train, test = result.stderr.splitlines()
     assert f"train_dataset: the folder {root / 'images' / 'train'} does not exist; {root / 'images'} holds val" in train
     assert test.endswith("holds val; --set test_dataset=null trains without it")
+    for split in ("train", "val", "test"):
+        tiny[f"{split}_dataset"]["root"] = "no/where"
+    assert fails("train", write_yaml(tiny), "--output", tmp_path / "out").endswith(
+        f"train_dataset: the data set folder no/where does not exist (looked in {Path.cwd()}); "
+        "--set train_dataset.root=FOLDER names another (so it is for val_dataset and test_dataset)"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -160,7 +167,7 @@ def test_missing_files(tmp_path):
     assert "is no run folder" in fails("evaluate", tmp_path)
 
 
-def test_wrong_paths_are_found_before_anything_heavy_is_imported(tmp_path):
+def test_wrong_paths_are_found_before_anything_heavy_is_imported(tiny_study, write_yaml, tmp_path):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     for name in ("config.yaml", "checkpoints/best.safetensors"):
@@ -171,6 +178,9 @@ def test_wrong_paths_are_found_before_anything_heavy_is_imported(tmp_path):
     cases = [
         ["train", "absent.yml"],
         ["compare", "absent.yml"],
+        ["config", "show", "comparre.yml"],
+        ["check", "study"],
+        ["train", "losses.yml", "--loss", "ce"],
         ["train", "--resume", "absent"],
         ["evaluate", "absent"],
         ["evaluate", "study"],
@@ -179,6 +189,9 @@ def test_wrong_paths_are_found_before_anything_heavy_is_imported(tmp_path):
         ["predict", "absent", "a.png"],
         ["predict", "run", "a.png"],
     ]
+    (tmp_path / "compare.yml").touch()
+    tiny_study["output"] = "out"
+    write_yaml(tiny_study, "losses.yml")
     code = (
         "import json, sys\n"
         "from typer.testing import CliRunner\n"
@@ -194,6 +207,9 @@ def test_wrong_paths_are_found_before_anything_heavy_is_imported(tmp_path):
     assert done.stdout.splitlines() == [
         "error: absent.yml: no such file",
         "error: absent.yml: no such file",
+        "error: comparre.yml: no such file; did you mean 'compare.yml' there?",
+        "error: study: is a folder; name a YAML file",
+        "error: losses.yml: losses: unknown loss 'ce'; allowed: CE, CE+LovaszHinge; did you mean 'CE'?",
         absent,
         absent,
         "error: study is the folder of a study; name one of its 1 runs, such as study/runs/CE/seed-0",

@@ -59,7 +59,7 @@ def _print_table(row: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from evenseg.report.evaluation import CLASS_COLUMNS, WITHOUT_SCORE, percent, seen_how, without_score
+    from evenseg.report.evaluation import CLASS_COLUMNS, percent, seen_how, without_score, words_used
 
     settings = seen_how(row["settings"])
     table = Table(
@@ -68,18 +68,15 @@ def _print_table(row: dict[str, Any]) -> None:
     table.add_column("class")
     for heading in CLASS_COLUMNS.values():
         table.add_column(heading, justify="right")
-    unscored = False
     for index, name in enumerate(row["classes"]):
-        cells = [percent(row[key][index], without_score(row, index)) for key in CLASS_COLUMNS]
-        unscored = unscored or any(row[key][index] is None for key in CLASS_COLUMNS)
-        table.add_row(name, *cells)
+        table.add_row(name, *[percent(row[key][index], without_score(row, index)) for key in CLASS_COLUMNS])
     table.add_section()
     means = ("miou", "mean_dice", None, "mean_accuracy", "mean_boundary_f1", "mean_boundary_iou")
     table.add_row("mean", *["" if key is None else percent(row[key]) for key in means])
     console = Console()
     console.print(table)
-    if unscored:
-        console.print(WITHOUT_SCORE, highlight=False)
+    for line in words_used(row):
+        console.print(line, highlight=False)
     console.print(
         f"mean IoU per image {percent(row['per_image_miou'])}, pixel accuracy {percent(row['accuracy'])}, "
         f"frequency-weighted IoU {percent(row['frequency_weighted_iou'])}, "

@@ -30,6 +30,8 @@ def train(
             if config is not None or output is not None or loss is not None or seed is not None or overwrite:
                 raise ValueError(f"--resume {resume} goes on with the run's own configuration; of the rest it takes only --set")
             check_run_folder(resume)
+            if (resume / "summary.json").is_file():
+                typer.echo(f"{resume} has finished; there is nothing to go on with", err=True)
             from evenseg import engine
 
             _print_folder(engine.resume(resume, overrides or []))
@@ -42,7 +44,7 @@ def train(
 def _start(
     config: Path, loss: str | None, seed: int | None, overrides: list[str], output: Path | None, overwrite: bool
 ) -> None:
-    from evenseg.config import ConfigError
+    from evenseg.config import ConfigError, unknown_name
 
     seeds = [] if seed is None else [f"seed={seed}"]
     settings = read_config(config, [*overrides, *seeds])
@@ -51,6 +53,8 @@ def _start(
         if loss is None:
             message = f"choose one with --loss: {', '.join(settings.losses)}"
             raise ConfigError(message, key_path="losses", file=config)
+        if loss not in settings.losses:
+            raise ConfigError(unknown_name("loss", loss, settings.losses), key_path="losses", file=config)
         from evenseg.study import config_of, run_folder
 
         # where `evenseg compare` would put it, so that a later comparison finds it

@@ -47,8 +47,11 @@ def read_mapping(file: Path) -> dict[Any, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    if not file.is_file():
-        raise ConfigError("no such file" if not file.exists() else "is not a file", file=file)
+    if file.exists() and not file.is_file():
+        raise ConfigError("is a folder; name a YAML file", file=file)
+    if not file.exists():
+        near = _nearest_file(file)
+        raise ConfigError(f"no such file; did you mean {near!r} there?" if near else "no such file", file=file)
     try:
         raw = OmegaConf.load(file)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -140,7 +143,15 @@ def _tidy(path: Path) -> Path:
 
 def _no_such_base(base: str, path: Path) -> str:
     message = f"there is no file {base!r} (looked for {path})"
-    if path.parent.is_dir():
-        near = nearest_name(path.name, [entry.name for entry in path.parent.iterdir() if entry.is_file()])
-        return f"{message}; did you mean {near!r} there?" if near else message
-    return message
+    near = _nearest_file(path)
+    return f"{message}; did you mean {near!r} there?" if near else message
+
+
+def _nearest_file(path: Path) -> str | None:
+    """Returns the name in the same folder that was probably meant."""
+    if not path.parent.is_dir():
+        return None
+    # by the stems, since all endings are alike
+    files = {entry.stem: entry.name for entry in sorted(path.parent.iterdir()) if entry.suffix in (".yml", ".yaml")}
+    near = nearest_name(path.stem, files)
+    return None if near is None else files[near]

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,10 @@ class Data:
 def build_data(section: DatasetSection, key_path: str) -> Data:
     """Builds a data set (listing its files) and its transforms."""
     kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
+    root = section.keywords.get("root")
+    if isinstance(root, str) and not Path(root).is_dir():
+        message = f"the data set folder {root} does not exist (looked in {Path.cwd()}); --set {key_path}.root=FOLDER names another"
+        raise ConfigError(message, key_path=key_path)
     with as_config_error(key_path):
         dataset = kind(**check_keywords(kind, section.keywords, key_path=key_path))
     pipeline = build_pipeline(section, key_path, dataset.classes)

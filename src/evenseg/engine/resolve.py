@@ -81,24 +81,30 @@ def resolve(config: Config, *, fresh: bool = True) -> Experiment:
 
 def _build_all(config: Config) -> dict[str, Data]:
     """Builds all data sets, that for testing too: what is wrong with it must not come out after the training."""
-    data: dict[str, Data] = {}
-    found = Collector(ConfigError)
-    with found:
-        data["train_dataset"] = build_data(config.train_dataset, "train_dataset")
-    with found:
-        data["val_dataset"] = build_data(config.val_dataset, "val_dataset")
+    sections = {"train_dataset": config.train_dataset, "val_dataset": config.val_dataset}
     if config.test_dataset is not None:
+        sections["test_dataset"] = config.test_dataset.model_copy(update={"transforms": config.val_dataset.transforms})
+    data: dict[str, Data] = {}
+    # by message: a root that is wrong mostly is that of all data sets, and is said once
+    wrong: dict[str, list[ConfigError]] = {}
+    for name, section in sections.items():
         try:
-            section = config.test_dataset.model_copy(update={"transforms": config.val_dataset.transforms})
-            data["test_dataset"] = build_data(section, "test_dataset")
+            data[name] = build_data(section, name)
         except ConfigError as error:
-            hint = "; --set test_dataset=null trains without it"
-            found.add(ConfigError(f"{error.message}{hint}", key_path=error.key_path, file=error.file))
+            for one in error.errors:
+                wrong.setdefault(one.message.replace(name, ""), []).append(one)
+    found = Collector(ConfigError)
+    for first, *others in wrong.values():
+        message = first.message
+        if others:
+            message += f" (so it is for {' and '.join(other.key_path for other in others)})"
+        elif first.key_path.startswith("test_dataset"):
+            message += "; --set test_dataset=null trains without it"
+        found.add(ConfigError(message, key_path=first.key_path, file=first.file))
     found.finish()
-    train, *others = data.items()
-    for name, one in others:
+    for name, built in list(data.items())[1:]:
         with found:
-            check_same_classes(one.dataset.classes, train[1].dataset.classes, name)
+            check_same_classes(built.dataset.classes, data["train_dataset"].dataset.classes, name)
     found.finish()
     return data
 

@@ -76,7 +76,7 @@ def _context(row: dict[str, Any], file: Path) -> dict[str, Any]:
             }
             for c, name in enumerate(row["classes"])
         ],
-        "without_score": WITHOUT_SCORE,
+        "without_score": "; ".join(words_used(row)),
         "tolerance": size_of(row["settings"]["boundary_tolerance"]),
         "width": size_of(row["settings"]["boundary_width"]),
         "confusion": confusion_figure(row["confusion"], row["classes"]),
@@ -198,10 +198,19 @@ def without_score(row: dict[str, Any], c: int) -> str:
     return "not labelled" if predicted else "absent"
 
 
-WITHOUT_SCORE = (
-    "absent: neither labelled nor predicted, and left out of the means; never predicted: it is in the labels, so its IoU is 0; "
-    "not labelled: predicted, but in no label"
-)
+WITHOUT_SCORE = {
+    "absent": "neither labelled nor predicted, and left out of the means",
+    "never predicted": "it is in the labels, so its IoU is 0",
+    "not labelled": "predicted, but in no label",
+    "undefined": "nothing to measure, such as a class without a boundary",
+}
+
+
+def words_used(row: dict[str, Any]) -> list[str]:
+    """Explains the words that stand for scores in the table of classes, each once."""
+    scores = [row[key] for key in CLASS_COLUMNS] + [row["calibration"]["class_ece"]]
+    said = {without_score(row, c) for c in range(len(row["classes"])) if any(values[c] is None for values in scores)}
+    return [f"“{word}”: {meaning}" for word, meaning in WITHOUT_SCORE.items() if word in said]
 
 
 def percent(value: float | None, missing: str = "n/a") -> str:
