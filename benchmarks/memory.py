@@ -10,12 +10,14 @@ import ctypes
 import gc
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from benchmarks import peers
-from benchmarks.inputs import LOGITS, make_batch
+from benchmarks.inputs import LOGITS, Batch, make_batch
 from benchmarks.registry import Case, Shape, cases
 
 METHOD = (
@@ -41,9 +43,26 @@ def resident() -> dict[str, int]:
     return {key: int(kb) * 1024 for key, kb in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)}
 
 
+def extra_peaks(call: Callable[[], Tensor], batch: Batch) -> list[int]:
+    """Bytes beyond the inputs that one forward and backward needed at its peak, several times unless it is slow."""
+    trim = ctypes.CDLL(None).malloc_trim
+    extra: list[int] = []
+    while len(extra) < REPEATS:
+        batch.logits.grad = None
+        gc.collect(1)  # what a pass may leave is young; a full collection walks every imported module
+        trim(0)
+        before = resident()["VmRSS"]
+        _RESET.write_text("5")
+        start = time.perf_counter()
+        call().backward()
+        extra.append(resident()["VmHWM"] - before)
+        if time.perf_counter() - start > SLOW:
+            break
+    return extra
+
+
 def measure_memory(shape: Shape, providers: Iterable[str]) -> list[dict[str, Any]]:
     """The rows of the providers at one shape, on untrained-like logits."""
-    trim = ctypes.CDLL(None).malloc_trim
     small = make_batch((1, shape[1], 64, 64), LOGITS[0])
     batch = make_batch(shape, LOGITS[0])
     rows = []
@@ -55,18 +74,8 @@ def measure_memory(shape: Shape, providers: Iterable[str]) -> list[dict[str, Any
             rows.append(row | {"skipped": str(e)})
             continue
         warm_up().backward()  # compiling and loading are not the loss's memory
-        extra: list[int] = []
-        while len(extra) < REPEATS:
-            small.logits.grad = batch.logits.grad = None
-            gc.collect(1)  # what a pass may leave is young; a full collection walks every imported module
-            trim(0)
-            before = resident()["VmRSS"]
-            _RESET.write_text("5")
-            start = time.perf_counter()
-            call().backward()
-            extra.append(resident()["VmHWM"] - before)
-            if time.perf_counter() - start > SLOW:
-                break
+        small.logits.grad = None
+        extra = extra_peaks(call, batch)
         inputs = batch.logits.numel() * batch.logits.element_size()
         rows.append(row | {"repeats": len(extra), "extra_bytes": sorted(extra)[len(extra) // 2], "logits_bytes": inputs})
     return rows
