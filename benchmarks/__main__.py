@@ -51,9 +51,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import dataclasses
 
     from benchmarks import gate, machine, memory, schema, targets, worker
-    from benchmarks.inputs import LOGITS
     from benchmarks.registry import MEMORY_SHAPES, PROVIDERS, SHAPES
     from benchmarks.speed import Plan
+    from evenseg.bench.inputs import LOGITS
 
     start, load_before = time.perf_counter(), machine.load_average()
     checked = gate.check()

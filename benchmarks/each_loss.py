@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import machine, memory
-from benchmarks.inputs import Batch, make_batch
 from benchmarks.losses_page import render
 from benchmarks.machine import ROOT
 from benchmarks.registry import baseline, mix_of
-from benchmarks.speed import spread, timed
+from evenseg.bench.inputs import Batch, make_batch
+from evenseg.bench.timing import spread, timed
 
 SHAPES = ((2, 19, 512, 1024), (4, 2, 512, 512))
 RESULT = ROOT / "benchmarks" / "results" / "each_loss.json"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import registry
-from benchmarks.inputs import LOGITS, Batch, make_batch
+from evenseg.bench.inputs import LOGITS, Batch, make_batch
 from evenseg.statistics import DEFAULT_BINS
 
 SMALL_SHAPES = ((2, 5, 96, 64), (2, 2, 96, 64), (2, 1, 96, 64))

@@ -30,11 +30,11 @@ baseline.
 
 def defaults(loss: type[nn.Module]) -> str:
     """The keywords of a loss with their defaults, those that all losses share left out."""
-    shown = []
+    shown: list[str] = []
     for cls in loss.__mro__:
         if "__init__" not in cls.__dict__ or cls is nn.Module:
             continue
-        for p in inspect.signature(cls.__init__).parameters.values():
+        for p in inspect.signature(vars(cls)["__init__"]).parameters.values():
             if p.kind is p.KEYWORD_ONLY and p.name not in getattr(loss, "fixed", ()):
                 text = p.name if p.default is p.empty else f"{p.name}={p.default!r}"
                 if all(text.split("=")[0] != s.split("=")[0] for s in shown):

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.inputs import LOGITS, Batch, make_batch
 from benchmarks.registry import Case, Shape, cases
+from evenseg.bench.inputs import LOGITS, Batch, make_batch
 
 METHOD = (
     "VmHWM after the call (reset before it through /proc/self/clear_refs) less VmRSS before it, free heap pages returned first by "

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.inputs import IGNORE, Batch
+from evenseg.bench.inputs import IGNORE, Batch
 
 Call = Callable[[], Tensor]
 DISTRIBUTIONS = {"smp": "segmentation-models-pytorch", "monai": "monai", "kornia": "kornia"}

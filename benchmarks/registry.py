@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import peers
-from benchmarks.inputs import IGNORE, Batch
 from evenseg import losses as L
+from evenseg.bench.inputs import IGNORE, Batch
 
 Shape = tuple[int, int, int, int]
 Call = Callable[[], Tensor]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import schema
-from benchmarks.inputs import LOGITS
 from benchmarks.machine import ROOT, git
 from benchmarks.peers import DISTRIBUTIONS
 from benchmarks.registry import baseline_name
+from evenseg.bench.inputs import LOGITS
 
 REGIME_NAMES = {"default": "default allocator", "kept": "blocks kept"}
 SLOWER = "▼"  # ours, slower than torch's baseline

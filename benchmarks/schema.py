@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.inputs import LOGITS
 from benchmarks.registry import PROVIDERS, ROWS
 from benchmarks.worker import REGIMES
+from evenseg.bench.inputs import LOGITS
 
 FORMAT = 1
 ROUNDS = 7  # heavy rows may have fewer

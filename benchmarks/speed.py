@@ -8,16 +8,15 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.inputs import LOGITS, Batch, make_batch
 from benchmarks.registry import BASELINE, Case, Shape, baseline, cases, lovasz
+from evenseg.bench.inputs import LOGITS, Batch, make_batch
+from evenseg.bench.timing import spread, timed
 
 Call = Callable[[], Tensor]
 
@@ -36,26 +35,6 @@ class Plan:
     seconds: float = 1.0
     slow: float = 2.0
     very_slow: float = 6.0
-
-
-def spread(values: Iterable[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    q1, median, q3 = np.quantile(np.asarray(list(values), dtype=np.float64), (0.25, 0.5, 0.75)).tolist()
-    return {"median": median, "q1": q1, "q3": q3}
-
-
-def timed(call: Call, batch: Batch, calls: int = 1) -> tuple[float, float]:
-    """(seconds, value) of one forward and backward, the gradient being allocated anew."""
-    total, value = 0.0, math.nan
-    for _ in range(calls):
-        batch.logits.grad = None
-        start = time.perf_counter()
-        loss = call()
-        loss.backward()
-        total += time.perf_counter() - start
-        value = loss.item()
-        del loss
-    return total / calls, value
 
 
 @dataclasses.dataclass

@@ -12,12 +12,13 @@ import evenseg
 from evenseg import functional, losses, statistics
 
 SOURCE = Path(evenseg.__file__).parent
-ROOMS = ["statistics", "losses", "functional", "metrics", "data", "models", "config", "engine", "study", "report", "cli"]
+ROOMS = ["statistics", "losses", "functional", "bench", "metrics", "data", "models", "config", "engine", "study", "report", "cli"]
 # what each room may import of the others; statistics <- losses <- engine <- study <- cli
 ALLOWED = {
     "statistics": set(),
     "losses": {"statistics"},
     "functional": {"losses", "statistics"},
+    "bench": {"losses", "statistics"},
     "metrics": {"statistics"},
     "models": set(),
     "config": set(),

@@ -6,13 +6,13 @@ import time
 
 import pytest
 import torch
-from benchmarks.inputs import IGNORE, make_batch
 from benchmarks.machine import ROOT
 from benchmarks.peers import UnavailableError
 
 from benchmarks import __main__ as command
 from benchmarks import gate, registry, report, schema, speed, targets, worker
 from evenseg import losses as L
+from evenseg.bench.inputs import IGNORE, make_batch
 
 TINY = ((2, 3, 32, 48), (2, 1, 32, 48))
 

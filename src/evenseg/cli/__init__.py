@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from evenseg import _notice
+from evenseg.cli.bench import bench
 from evenseg.cli.check import check
 from evenseg.cli.compare import compare
 from evenseg.cli.config import config
@@ -36,6 +37,7 @@ app.command()(export)
 app.command(cls=SeedsCommand)(compare)
 app.command()(demo)
 app.command()(losses)
+app.command()(bench)
 app.command()(explain_loss)
 app.add_typer(config, name="config")
 

@@ -37,10 +37,22 @@ class Batch:
         return (self.target == 1).float().unsqueeze(1)
 
 
-def make_batch(shape: tuple[int, ...], logits: str, seed: int = 0) -> Batch:
+def make_batch(
+    shape: tuple[int, ...], logits: str, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Batch:
     """Smooth regions (one random number per 16 x 16 pixels, rarer classes lower), their argmax as labels, noise on top.
 
     Untrained-like: 2 x the smooth map + noise; trained-like: 8 x + noise, so most probabilities are near 0 or 1.
+
+    Args:
+        shape: (N, C, H, W); one channel means a binary task.
+        logits: "untrained" or "trained".
+        seed: of the random numbers, which are made on the CPU whatever the device.
+        device: where the batch goes.
+        dtype: of the logits.
+
+    Raises:
+        ValueError: unknown kind of logits.
     """
     if logits not in LOGITS:
         raise ValueError(f"logits must be one of {', '.join(LOGITS)}, got {logits!r}")
@@ -52,4 +64,4 @@ def make_batch(shape: tuple[int, ...], logits: str, seed: int = 0) -> Batch:
     target = up.argmax(1) if C > 1 else (up[:, 0] > 0.5).long()
     target[:, :IGNORED_ROWS] = IGNORE
     z = up.mul_(2 if logits == "untrained" else 8).add_(torch.randn(up.shape, generator=generator))
-    return Batch(z.requires_grad_(), target)
+    return Batch(z.to(device, dtype).requires_grad_(), target.to(device))
