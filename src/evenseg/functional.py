@@ -17,6 +17,7 @@ from evenseg.losses.mcc import mcc_loss
 from evenseg.losses.ohem import bootstrapped_cross_entropy_loss, ohem_cross_entropy_loss
 from evenseg.losses.recall import recall_loss
 from evenseg.losses.rmi import rmi_loss
+from evenseg.losses.semantic_edge_aware import semantic_edge_aware_loss
 from evenseg.losses.structural_similarity import structural_similarity_loss
 from evenseg.losses.tversky import focal_tversky_loss, tversky_loss
 
@@ -41,6 +42,7 @@ __all__ = [
     "ohem_cross_entropy_loss",
     "recall_loss",
     "rmi_loss",
+    "semantic_edge_aware_loss",
     "structural_similarity_loss",
     "tversky_loss",
 ]

@@ -15,6 +15,7 @@ from evenseg.cli.demo import demo
 from evenseg.cli.evaluate import evaluate
 from evenseg.cli.explain_loss import explain_loss
 from evenseg.cli.export import export
+from evenseg.cli.fit_edges import fit_edges
 from evenseg.cli.losses import losses
 from evenseg.cli.options import ScalesCommand, SeedsCommand
 from evenseg.cli.predict import predict
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(check)
 app.command()(stats)
 app.command()(train)
+app.command("fit-edges")(fit_edges)
 app.command(cls=ScalesCommand)(evaluate)
 app.command(cls=ScalesCommand)(predict)
 app.command()(export)

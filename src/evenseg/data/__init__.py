@@ -14,7 +14,7 @@ from evenseg.data.list_file import ListDataset
 from evenseg.data.pairs import FileDataset, FileOptions, UnpairedFilesError
 from evenseg.data.rows import ImageRows, open_rows
 from evenseg.data.samplers import SAMPLERS, PairSampler, RankBatches
-from evenseg.data.samples import EvaluationSamples, Sample, TrainingSamples, to_image_tensor
+from evenseg.data.samples import EvaluationSamples, MaskSamples, Sample, TrainingSamples, to_image_tensor
 from evenseg.data.synthetic import SyntheticRoads
 from evenseg.data.synthia import SynthiaRand, SynthiaSeqs
 from evenseg.data.transforms import TRANSFORMS, Pipeline
@@ -53,6 +53,7 @@ __all__ = [
     "FolderDataset",
     "ImageRows",
     "ListDataset",
+    "MaskSamples",
     "MiniDeepGlobeRoadExtraction",
     "PairSampler",
     "PascalVOC",

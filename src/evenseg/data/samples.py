@@ -78,7 +78,7 @@ class TrainingSamples(Dataset[Sample]):
     def __getitem__(self, item: int) -> Sample:
         if not 0 <= item < self.length:
             raise IndexError(f"item {item} is outside 0..{self.length - 1}")
-        seed = int(np.random.SeedSequence([self.seed, 1, item]).generate_state(1, np.uint64)[0] >> 1)
+        seed = _seed_of(self.seed, item)
         skipped: list[str] = []
         for attempt in range(_ATTEMPTS):
             # far enough ahead to be no neighbour of this item, and of its class where the sampler deals out classes
@@ -92,6 +92,34 @@ class TrainingSamples(Dataset[Sample]):
             else:
                 return sample._replace(unreadable="\n".join(skipped))
         raise UnreadableFileError(f"{_ATTEMPTS} pairs drawn one after the other cannot be read, the last one because {skipped[-1]}")
+
+
+class MaskSamples(Dataset[Tensor]):
+    """The masks that `TrainingSamples` would show, without reading an image.
+
+    Args:
+        dataset: the pairs.
+        pipeline: of which the transforms that move pixels are applied.
+        length: number of items.
+        seed: of the run.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, pipeline: Pipeline, length: int, seed: int) -> None:
+        self.dataset, self.pipeline, self.length, self.seed = dataset, pipeline.geometric(), length, seed
+        self.sampler = Shuffle(len(dataset), seed)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> Tensor:
+        pair, _ = self.sampler.draw(item)
+        mask = torch.from_numpy(_writable_mask(self.dataset.read_mask(pair), self.dataset, pair))
+        blank = torch.zeros(1, *mask.shape, dtype=torch.uint8)
+        return self.pipeline(blank, mask, _seed_of(self.seed, item))[1]
+
+
+def _seed_of(seed: int, item: int) -> int:
+    return int(np.random.SeedSequence([seed, 1, item]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class EvaluationSamples(Dataset[Sample]):

@@ -1,7 +1,8 @@
 """Transforms of an image and its mask together, on torchvision's v2 functions.
 
 Legend: image (C, H, W), uint8 in 0..255 or, where the file has 16 bits or floats, float32 (of 16 bits in 0..1); after
-Normalize float32; mask (H, W) uint8 or int32. All randomness comes from torch's global generator, which `Pipeline`
+Normalize float32; mask (H, W) uint8 or int32. Transforms that move pixels (`geometric`) take further maps of the mask's size, like
+weights of the pixels, and move them as the mask is. All randomness comes from torch's global generator, which `Pipeline`
 seeds per sample and restores.
 """
 
@@ -23,7 +24,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _ATTEMPTS = 10  # at a crop that is not of one class, as in the toolkits that have it
 
-Transform = Callable[..., tuple[Tensor, Tensor]]
+Transform = Callable[..., tuple[Tensor, ...]]
 
 
 class Aim(NamedTuple):
@@ -42,28 +43,31 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
 
 
-def _resize(image: Tensor, mask: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _resize(image: Tensor, maps: Sequence[Tensor], height: int, width: int) -> tuple[Tensor, ...]:
     image = TF.resize(image, [height, width], InterpolationMode.BILINEAR, antialias=True)
-    mask = TF.resize(mask[None], [height, width], InterpolationMode.NEAREST_EXACT)[0]
-    return image, mask
+    return image, *(TF.resize(map_[None], [height, width], InterpolationMode.NEAREST_EXACT)[0] for map_ in maps)
 
 
 class RandomScale:
     """Scales by a factor drawn evenly from [minimum, maximum]; image bilinear, mask nearest."""
+
+    geometric = True
 
     def __init__(self, minimum: float = 0.5, maximum: float = 2.0) -> None:
         if not 0 < minimum <= maximum:
             raise ValueError(f"needs 0 < minimum <= maximum, got {minimum} and {maximum}")
         self.minimum, self.maximum = minimum, maximum
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
         factor = _uniform(self.minimum, self.maximum)
         height, width = mask.shape
-        return _resize(image, mask, max(1, round(height * factor)), max(1, round(width * factor)))
+        return _resize(image, (mask, *maps), max(1, round(height * factor)), max(1, round(width * factor)))
 
 
 class ResizeStepScaling:
     """Scales by a factor drawn evenly from minimum, minimum + step, ..., maximum; image bilinear, mask nearest."""
+
+    geometric = True
 
     def __init__(self, minimum: float = 0.5, maximum: float = 2.0, step: float = 0.25) -> None:
         if not 0 < minimum <= maximum or step <= 0:
@@ -73,20 +77,22 @@ class ResizeStepScaling:
             raise ValueError(f"steps of {step} from {minimum} do not meet {maximum}")
         self.factors = [minimum + number * step for number in range(steps + 1)]
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
         factor = self.factors[int(torch.randint(len(self.factors), ()))]
         height, width = mask.shape
-        return _resize(image, mask, max(1, round(height * factor)), max(1, round(width * factor)))
+        return _resize(image, (mask, *maps), max(1, round(height * factor)), max(1, round(width * factor)))
 
 
 class Resize:
     """Resizes to `size` = (height, width)."""
 
+    geometric = True
+
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = _checked_size(size)
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return _resize(image, mask, *self.size)
+    def __call__(self, image: Tensor, mask: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
+        return _resize(image, (mask, *maps), *self.size)
 
 
 class RandomCrop:
@@ -105,6 +111,7 @@ class RandomCrop:
             labelled pixels; 1 takes the first.
     """
 
+    geometric = True
     takes_aim = True
 
     def __init__(
@@ -123,7 +130,7 @@ class RandomCrop:
         self.ignore_index, self.fill, self.category_max_ratio = ignore_index, fill, category_max_ratio
         self.padding_index = ignore_index if padding_index is None else padding_index
 
-    def __call__(self, image: Tensor, mask: Tensor, aim: Aim | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, *maps: Tensor, aim: Aim | None = None) -> tuple[Tensor, ...]:
         height, width = self.size
         bottom, right = max(0, height - mask.shape[0]), max(0, width - mask.shape[1])
         if bottom or right:
@@ -132,12 +139,13 @@ class RandomCrop:
             fill = self.fill / 255 if image.is_floating_point() else self.fill
             image = TF.pad(image, [0, 0, right, bottom], fill=fill)
             mask = TF.pad(mask[None], [0, 0, right, bottom], fill=self.padding_index)[0]
+            maps = tuple(TF.pad(map_[None], [0, 0, right, bottom], fill=0)[0] for map_ in maps)
         for _ in range(_ATTEMPTS if self.category_max_ratio < 1 else 1):
             top, left = window_corner(mask, self.size, aim)
             window = (slice(top, top + height), slice(left, left + width))
             if self.category_max_ratio == 1 or self._is_mixed(mask[window]):
                 break
-        return image[:, window[0], window[1]], mask[window]
+        return image[:, window[0], window[1]], mask[window], *(map_[window] for map_ in maps)
 
     def _is_mixed(self, mask: Tensor) -> bool:
         counts = mask[(mask != self.ignore_index) & (mask != self.padding_index)].long().bincount()
@@ -166,21 +174,25 @@ def window_corner(mask: Tensor, size: tuple[int, int], aim: Aim | None = None) -
 class RandomFlip:
     """Mirrors left-right and top-bottom, each with its own probability."""
 
+    geometric = True
+
     def __init__(self, horizontal: float = 0.5, vertical: float = 0.0) -> None:
         for probability in (horizontal, vertical):
             if not 0 <= probability <= 1:
                 raise ValueError(f"probabilities must be in 0..1, got {probability}")
         self.horizontal, self.vertical = horizontal, vertical
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
         # both are always drawn, so that one switch does not shift the random numbers behind it
         left_right, top_bottom = torch.rand(2).tolist()
         dims = [dim for dim, drawn in ((-1, left_right < self.horizontal), (-2, top_bottom < self.vertical)) if drawn]
-        return image.flip(dims), mask.flip(dims)
+        return image.flip(dims), mask.flip(dims), *(map_.flip(dims) for map_ in maps)
 
 
 class ColorJitter:
     """Changes brightness, contrast and saturation by factors in 1 ± the given value, and hue by ± `hue` turns."""
+
+    geometric = False
 
     def __init__(
         self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.0
@@ -204,6 +216,8 @@ class RandomDistort:
         hue: largest turn in degrees. PaddleSeg's `hue_range: 18` counts in 256ths of the circle, so it is 25.3 degrees.
         probability: of each of the four.
     """
+
+    geometric = False
 
     def __init__(
         self,
@@ -248,6 +262,8 @@ class Normalize:
         mean, std: one number per channel, or one for all.
     """
 
+    geometric = False
+
     def __init__(self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> None:
         if not mean or len(std) not in (1, len(mean)):
             raise ValueError(f"mean and std must have one number per channel, got {len(mean)} and {len(std)}")
@@ -285,10 +301,10 @@ TRANSFORMS: dict[str, type] = {
 
 
 class Pipeline:
-    """Transforms in order, as a pure function of (image, mask, seed, aim); ends with a float32 image.
+    """Transforms in order, as a pure function of (image, mask, maps, seed, aim); ends with a float32 image.
 
     Args:
-        transforms: callables (image, mask) -> (image, mask).
+        transforms: callables (image, mask) -> (image, mask), or (image, mask, *maps) -> the same where `geometric` says so.
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
@@ -303,17 +319,35 @@ class Pipeline:
                 except ValueError as error:
                     raise ValueError(f"{type(transform).__name__}: {error}") from error
 
-    def __call__(self, image: Tensor, mask: Tensor, seed: int, aim: Aim | None = None) -> tuple[Tensor, Tensor]:
+    def check_maps(self) -> None:
+        """Raises ValueError, naming the transform, when one does not say whether it moves pixels: maps could not follow it."""
+        for transform in self.transforms:
+            if not isinstance(getattr(transform, "geometric", None), bool):
+                raise ValueError(
+                    f"{type(transform).__name__} does not say what to do with weights of pixels: set its attribute `geometric` to "
+                    "False if it moves no pixels, or to True and let it take and return further maps, (image, mask, *maps)"
+                )
+
+    def geometric(self) -> Pipeline:
+        """Returns the part that moves pixels, for masks without images."""
+        return Pipeline([t for t in self.transforms if getattr(t, "geometric", True)])
+
+    def __call__(
+        self, image: Tensor, mask: Tensor, seed: int, aim: Aim | None = None, maps: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, ...]:
         # devices=[]: saving the state of a GPU's generator would cost a synchronisation per sample
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for transform in self.transforms:
                 # crops say that they can be aimed: users' own ones, too
                 aimed = {"aim": aim} if aim is not None and getattr(transform, "takes_aim", False) else {}
-                image, mask = transform(image, mask, **aimed)
+                if maps and getattr(transform, "geometric", False):
+                    image, mask, *maps = transform(image, mask, *maps, **aimed)
+                else:
+                    image, mask = transform(image, mask, **aimed)
         if not image.is_floating_point():
             image = TF.to_dtype(image, torch.float32, scale=True)
-        return image.contiguous(), mask.contiguous()
+        return image.contiguous(), mask.contiguous(), *(map_.contiguous() for map_ in maps)
 
 
 def _check_colors(channels: int) -> None:

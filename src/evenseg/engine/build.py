@@ -24,6 +24,7 @@ from evenseg.data import (
     Pipeline,
     SegmentationDataset,
 )
+from evenseg.engine.kept_files import with_kept_files
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
 from evenseg.models import (
     MODELS,
@@ -128,7 +129,7 @@ def build_loss(
     if classes is not None:
         known |= {"num_classes": classes.num_classes, "ignore_index": classes.ignore_index}
     with naming_the_file(config), as_config_error(key_path):
-        return evenseg.build_loss(section, path=key_path, **known)
+        return evenseg.build_loss(with_kept_files(config, section), path=key_path, **known)
 
 
 def build_optimizer(config: Config, parameters: Any) -> torch.optim.Optimizer:

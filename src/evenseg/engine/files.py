@@ -46,6 +46,21 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
     folder_to_disk(file.parent)
 
 
+@contextlib.contextmanager
+def replacing_path(file: Path) -> Iterator[Path]:
+    """As `replacing`, for writers that want a path."""
+    temporary = temporary_of(file)
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            to_disk(stream)
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder_to_disk(file.parent)
+
+
 def temporary_of(file: Path) -> Path:
     return file.with_name(f".{file.name}.tmp")
 

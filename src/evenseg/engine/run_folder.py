@@ -17,6 +17,7 @@ from typing import Any
 from evenseg._paths import check_run_folder
 from evenseg.config import Config, dump_config, load_config
 from evenseg.engine.files import remove_temporaries, replacing, temporary_of, to_disk, write_json, write_text
+from evenseg.engine.kept_files import keep_files
 
 _PACKAGES = (
     "evenseg", "torch", "numpy", "numba", "lightning", "torchmetrics", "torchvision", "Pillow", "timm",
@@ -62,6 +63,7 @@ class RunFolder:
         # where the run lies is no part of what was run
         write_text(unfinished / "config.yaml", dump_config(config.model_copy(update={"output": None})))
         write_json(unfinished / "environment.json", describe_environment(config.seed, config.source))
+        keep_files(config, unfinished)
         os.replace(unfinished, self.path)
 
     def reopen(self, step: int) -> None:

@@ -25,6 +25,7 @@ from evenseg.losses.phases import PhasedLoss
 from evenseg.losses.presets import PRESETS, preset
 from evenseg.losses.recall import RecallLoss
 from evenseg.losses.rmi import RMILoss
+from evenseg.losses.semantic_edge_aware import SemanticEdgeAwareLoss
 from evenseg.losses.structural_similarity import StructuralSimilarityLoss
 from evenseg.losses.tversky import FocalTverskyLoss, TverskyLoss
 
@@ -51,6 +52,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "RMILoss": RMILoss,
     "StructuralSimilarityLoss": StructuralSimilarityLoss,
     "ActiveBoundaryLoss": ActiveBoundaryLoss,
+    "SemanticEdgeAwareLoss": SemanticEdgeAwareLoss,
     "MixedLoss": MixedLoss,
 }
 
@@ -84,6 +86,7 @@ __all__ = [
     "RMILoss",
     "RecallLoss",
     "RegionLoss",
+    "SemanticEdgeAwareLoss",
     "StatisticLoss",
     "StructuralSimilarityLoss",
     "TverskyLoss",

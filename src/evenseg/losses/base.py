@@ -35,6 +35,12 @@ def keywords(loss: type[nn.Module]) -> set[str]:
     return names - set(getattr(loss, "fixed", ()))
 
 
+def required_keywords(loss: type[nn.Module]) -> list[str]:
+    """The keywords without which a loss cannot be built."""
+    parameters = inspect.signature(loss.__init__).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+
+
 def refuse_unknown(loss: type[nn.Module], options: Mapping[str, object]) -> None:
     """ValueError with the nearest valid name if one of the options is not a common keyword."""
     for key in options:

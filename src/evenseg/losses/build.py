@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from evenseg._collect import Collector
 from evenseg._dotted import import_dotted
-from evenseg.losses.base import Annotated, StatisticLoss, keywords
+from evenseg.losses.base import Annotated, StatisticLoss, keywords, required_keywords
 from evenseg.losses.maps import MapLoss, context_for
 from evenseg.losses.mixed import MixedLoss, refuse_annotated, unique_names
 from evenseg.losses.options import nearest, number
@@ -82,6 +82,9 @@ def build_single_loss(
     for key in options:
         if allowed is not None and key not in allowed:
             found.add(LossConfigError(f"{path}.{key}", f"{name} has no keyword {key!r}; {nearest(key, allowed)}"))
+    for key in [] if foreign or cls is MixedLoss else required_keywords(cls):
+        if key not in options:
+            found.add(LossConfigError(path, f"{name} needs the keyword {key!r}"))
     if cls is MixedLoss:
         losses, coef = options.get("losses"), options.get("coef")
         numbers, built = [], []
@@ -108,7 +111,7 @@ def build_single_loss(
         loss = cls(**options)
     except (ValueError, TypeError) as error:
         culprit = next((k for k in options if re.match(rf"{re.escape(k)}\b", str(error))), None)
-        raise LossConfigError(f"{path}.{culprit}" if culprit else path, str(error)) from error
+        raise LossConfigError(f"{path}.{culprit}" if culprit else path, str(error).removeprefix(f"{culprit}: ")) from error
     if num_classes is not None and isinstance(loss, (StatisticLoss, MapLoss)):
         _check_against_classes(loss, num_classes, path)
     return OwnLoss(loss) if foreign else loss
@@ -156,6 +159,11 @@ def _check_against_classes(loss: StatisticLoss | MapLoss, num_classes: int, path
         expected = loss.weight_length(1 if loss.mode == "binary" else num_classes)
         if loss.weight.numel() != expected:
             raise LossConfigError(f"{path}.weight", f"has {loss.weight.numel()} entries, {expected} are needed for {num_classes} classes")
+    if isinstance(loss, MapLoss):
+        try:
+            loss.check_num_classes(num_classes)
+        except ValueError as error:
+            raise LossConfigError(f"{path}.{str(error).partition(':')[0]}", str(error).partition(": ")[2]) from error
     channels = 1 if loss.mode == "binary" else num_classes
     for name in ("alpha", "pos_weight", "frequencies"):
         values = getattr(loss, name, None)

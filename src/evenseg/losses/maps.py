@@ -188,6 +188,7 @@ class MapLoss(nn.Module):
     default_mode: ClassVar[str] = "multiclass"
     soft_labels: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = True  # False: labels are only checked, and every pixel of positive weight counts, ignored ones too
+    files: ClassVar[tuple[str, ...]] = ()  # keywords that name files, which a run keeps copies of
     common_options: ClassVar[frozenset[str]] = frozenset(MapOptions.__annotations__)
     weight: Tensor | None
 
@@ -224,6 +225,9 @@ class MapLoss(nn.Module):
     def weight_length(self, num_classes: int) -> int:
         """How many class weights there must be."""
         return num_classes
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """ValueError if the loss is made for another number of classes; begins with the keyword that says so."""
 
     def check_classes(self, maps: Maps) -> None:
         """ValueError if weight does not fit the number of classes of the logits."""

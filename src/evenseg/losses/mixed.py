@@ -79,8 +79,8 @@ def refuse_annotated(loss: nn.Module, name: str) -> None:
     """ValueError if a loss cannot take partial labels."""
     if not isinstance(loss, (StatisticLoss, MixedLoss)):
         raise ValueError(
-            f"{name} takes no annotated: partial labels need a loss on sums over pixels (cross-entropy, Dice, Lovász ...), not "
-            "one on whole maps"
+            f"{name} takes no annotated: partial labels need the losses on sums over pixels of this package (cross-entropy, Dice, "
+            "Lovász ...)"
         )
 
 
