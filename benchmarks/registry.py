@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from benchmarks import peers
 from evenseg import losses as L
 from evenseg.bench.inputs import IGNORE, Batch
+from evenseg.losses.edge_network import EdgeNetwork
 
 Shape = tuple[int, int, int, int]
 Call = Callable[[], Tensor]
@@ -93,6 +94,13 @@ def mix(batch: Batch) -> Call:
     return lambda: loss(batch.logits, batch.target)
 
 
+def semantic_edges(batch: Batch) -> Call:
+    """With a network that was not fitted: its weights change no time."""
+    edges = EdgeNetwork(2 if batch.binary else batch.logits.shape[1])
+    loss = L.SemanticEdgeAwareLoss(edges=edges, mode="binary" if batch.binary else "multiclass")
+    return lambda: loss(batch.logits, batch.target)
+
+
 _NO_IGNORE = "knows no ignore index: ignored pixels count as class 0"
 _FASTER = "ignored pixels count as class 0, which it does faster than leaving them out"
 _PARTS = ("baseline", "smp_focal", "smp_dice", "smp_lovasz")
@@ -104,6 +112,8 @@ ROWS: tuple[Case, ...] = (
     Case("rmi", "rmi", "evenseg", "RMI (with BCE)", rmi),
     Case("ssl", "ssl", "evenseg", "structural similarity (with BCE)", structural_similarity),
     Case("lovasz_sort", "lovasz", "evenseg", 'Lovász, method="sort"', sorted_lovasz, heavy=True),
+    Case("semantic_edges", "boundary", "evenseg", "SEMEDA, 64 hidden channels", semantic_edges, heavy=True,
+         note="a network of three 3x3 convolutions sees prediction and labels"),
     Case("smp_lovasz", "lovasz", "smp", "LovaszLoss", peers.smp_lovasz, heavy=True),
     Case("smp_focal", "focal", "smp", "FocalLoss", peers.smp_focal, heavy=True),
     Case("smp_dice", "dice", "smp", "DiceLoss", peers.smp_dice, heavy=True),

@@ -7,6 +7,7 @@ from cases import BASIC, CASES, batch, close, evaluate, relative, saturated
 
 from evenseg import functional
 from evenseg.losses import LOSSES
+from evenseg.losses.edge_network import EdgeNetwork
 from evenseg.losses.maps import MapLoss
 from oracles import segmentation as oracle
 
@@ -216,13 +217,18 @@ def test_function_is_the_module(case):
 
 @pytest.mark.parametrize("name", [n for n in LOSSES if n != "MixedLoss"])
 def test_every_loss_builds_with_defaults(name):
-    loss = LOSSES[name]()
+    loss = LOSSES[name](**{"edges": EdgeNetwork(3, hidden=4)} if name == "SemanticEdgeAwareLoss" else {})
     z = torch.randn(2, 1 if loss.mode == "binary" else 3, 8, 8, generator=torch.manual_seed(0))
+    context = {key: torch.rand(2, 3, 8, 8) for key in loss.requires}
+    y = torch.randint(0, 2, (2, 8, 8))
+    value = loss(z, y, **context)
     every = {"image": torch.rand(2, 3, 8, 8), "features": torch.randn(2, 4, 4, 4)}
     value = loss(z, torch.randint(0, 2, (2, 8, 8)), **{k: every[k] for k in getattr(loss, "requires", ())})
     assert value.isfinite()
     assert value > 0
     assert name.removesuffix("Loss") in repr(loss)
+    weight = torch.rand(2, 8, 8)
+    assert not torch.equal(loss(z, y, pixel_weight=weight, **context), value), "every loss takes pixel weights"
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.soft and c.high < np.inf], ids=str)

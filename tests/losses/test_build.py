@@ -9,6 +9,8 @@ from cases import close
 import evenseg
 from evenseg import build_loss
 from evenseg import losses as L
+from evenseg.losses.build import LossConfigError
+from evenseg.losses.edge_network import EdgeNetwork
 
 SECTION = {
     "types": [
@@ -118,6 +120,10 @@ def test_every_loss_builds_from_its_name():
         section = {"type": name}
         if name == "MixedLoss":
             section |= {"losses": [{"type": "DiceLoss"}], "coef": [2]}
+        if name == "SemanticEdgeAwareLoss":
+            with pytest.raises(LossConfigError, match=r"^loss: SemanticEdgeAwareLoss needs the keyword 'edges'"):
+                build_loss(section)
+            section["edges"] = EdgeNetwork(2, hidden=4)
         loss = build_loss(section)
         assert type(loss.losses[0]) is cls
     assert evenseg.build_loss is build_loss

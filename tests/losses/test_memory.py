@@ -133,7 +133,7 @@ def test_memory_says_when_the_loss_has_changed():
 
 def test_losses_without_state_have_an_empty_state_dict():
     for name, cls in L.LOSSES.items():
-        if name != "MixedLoss":
+        if name not in ("MixedLoss", "SemanticEdgeAwareLoss"):  # the latter holds a network
             assert not cls().state_dict(), name
     weighted = L.CrossEntropyLoss(weight=[1.0, 2.0])
     weighted.load_state_dict(weighted.state_dict())

@@ -154,7 +154,8 @@ def make_sample(
     """Reads one pair and transforms it."""
     image = to_image_tensor(dataset.read_image(index))
     mask = torch.from_numpy(_writable_mask(dataset.read_mask(index), dataset, index))
-    return Sample(*pipeline(image, mask, seed, aim), index)
+    image, mask, *_ = pipeline(image, mask, seed, aim)
+    return Sample(image, mask, index)
 
 
 def to_image_tensor(image: NDArray[Any]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class EdgeNetwork(nn.Module):
             raise ValueError(f"an edge network needs at least 2 classes and 1 hidden channel, got {num_classes} and {hidden}")
         self.num_classes, self.hidden, self.settings = num_classes, hidden, dict(settings or {})
         widths = (num_classes, hidden, hidden, num_classes)
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
 
     def forward(self, maps: Tensor) -> list[Tensor]:
         activations = self.hidden_layers(maps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class SemanticEdgeAwareLoss(MapLoss):
     def weight_length(self, num_classes: int) -> int:
         return max(num_classes, 2)
 
-    def from_maps(self, maps: Maps) -> Tensor:
+    def from_maps(self, maps: Maps, **context: Any) -> Tensor:
         if maps.logits.dim() != 4:
             raise ValueError(f"SemanticEdgeAwareLoss needs images, logits (N, C, H, W), got {tuple(maps.logits.shape)}")
         probs, truth = maps.probs(), maps.truth
