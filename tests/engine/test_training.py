@@ -79,7 +79,7 @@ def test_accumulation_gives_loss_and_gradient_of_the_whole_batch(name):
     found = {}
     for parts in (1, 2, 4):
         model.zero_grad()
-        context = {name: image for name in loss.requires}
+        context = {name: image.sigmoid() for name in loss.requires}
         value = loss(forward_in_parts(model, image, parts)[0], mask, **context)
         *outputs, features = forward_in_parts(WithFeatures(model), image, parts)
         every = {"image": image.sigmoid(), "features": features}
