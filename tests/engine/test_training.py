@@ -20,7 +20,6 @@ from evenseg.engine.recorder import Recorder
 from evenseg.engine.trainer import seed_everything
 from evenseg.losses import LOSSES
 from evenseg.losses.edge_network import EdgeNetwork
-from evenseg.models import MODELS, LightUNet
 from evenseg.models import MODELS, LightUNet, WithFeatures
 
 
@@ -79,8 +78,6 @@ def test_accumulation_gives_loss_and_gradient_of_the_whole_batch(name):
     found = {}
     for parts in (1, 2, 4):
         model.zero_grad()
-        context = {name: image.sigmoid() for name in loss.requires}
-        value = loss(forward_in_parts(model, image, parts)[0], mask, **context)
         *outputs, features = forward_in_parts(WithFeatures(model), image, parts)
         every = {"image": image.sigmoid(), "features": features}
         value = loss(outputs[0], mask, **{name: every[name] for name in getattr(loss, "requires", ())})
