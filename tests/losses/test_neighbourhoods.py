@@ -167,3 +167,14 @@ def test_detached_weights_have_the_value_but_not_the_gradient():
     bce = torch.nn.functional.binary_cross_entropy_with_logits(z, maps.truth, reduction="none")
     (expected,) = torch.autograd.grad(0.5 * (e * f * bce).sum() / f.sum() + 0.5 * bce.sum() / y.numel(), z)
     torch.testing.assert_close(part, expected)
+
+
+def test_lots_do_not_change_the_structural_similarity_loss(monkeypatch):
+    z, y = batch()
+    z.requires_grad_()
+    found = []
+    for lot in (1, 1 << 20):
+        monkeypatch.setattr("evenseg.losses.structural_similarity.LOT_VALUES", lot)
+        value = L.StructuralSimilarityLoss(window_size=7)(z, y)
+        found.append((value.detach(), torch.autograd.grad(value, z)[0]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-15)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from evenseg.losses.maps import MapLoss, MapOptions, Maps
 from evenseg.losses.options import flag, number, one_of, whole
 from evenseg.losses.pixel_term import pixel_cross_entropy, pixel_terms_for
 
+LOT_VALUES = 1 << 20  # pixels and classes handled at a time, so that the steps stay in the cache
 VARIANCE_FLOOR = 1e-12  # the root has a slope where the window is flat
 
 
@@ -24,12 +26,79 @@ def gaussian_taps(size: int, sigma: float) -> list[float]:
     return [t / sum(taps) for t in taps]
 
 
-def blur(x_NCHW: Tensor, taps: list[float]) -> Tensor:
-    """Every map smoothed along both axes; outside the image is 0."""
-    row = x_NCHW.new_tensor(taps)
-    x = x_NCHW.flatten(0, 1)[:, None]
-    x = F.conv2d(F.conv2d(x, row.view(1, 1, -1, 1), padding=(len(taps) // 2, 0)), row.view(1, 1, 1, -1), padding=(0, len(taps) // 2))
-    return x.view(x_NCHW.shape)
+def blur(x: Tensor, taps: list[float]) -> Tensor:
+    """Maps (..., H, W) smoothed along both axes; outside the image is 0. The taps are symmetric, so this is its own adjoint."""
+    middle = len(taps) // 2
+    for axis in (-1, -2):
+        out = x * taps[middle]
+        size = x.shape[axis]
+        for step in range(1, min(middle + 1, size)):
+            out.narrow(axis, step, size - step).add_(x.narrow(axis, 0, size - step), alpha=taps[middle + step])
+            out.narrow(axis, 0, size - step).add_(x.narrow(axis, step, size - step), alpha=taps[middle + step])
+        x = out
+    return x
+
+
+class WindowStatistics(NamedTuple):
+    """A map standardised by the window around every pixel, with mean and standard deviation of the window."""
+
+    standardised: Tensor
+    mean: Tensor
+    deviation: Tensor
+    varies: Tensor
+
+
+def window_statistics(x: Tensor, weight: Tensor, total: Tensor, taps: list[float], c4: float) -> WindowStatistics:
+    """(x - mean + c4) / (deviation + c4) and its parts; `total` is the blurred weight, 1 where that is not needed."""
+    weighted = weight * x
+    mean = blur(weighted, taps).div_(total)
+    variance = blur(weighted.mul_(x), taps).div_(total).sub_(mean**2)
+    varies = variance > 0
+    deviation = variance.clamp_(min=0).add_(VARIANCE_FLOOR).sqrt_()
+    return WindowStatistics((x - mean + c4).div_(deviation + c4), mean, deviation, varies)
+
+
+class Dissimilarity(torch.autograd.Function):
+    """|standardised labels - standardised predictions|, (N, C, H, W), with the gradient to the predictions.
+
+    Written out because it is made of many small maps: a few classes at a time, and once more in the backward pass, so that only the
+    inputs are kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, probs: Tensor, truth: Tensor, weight: Tensor, total: Tensor, taps: list[float], c4: float) -> Tensor:
+        ctx.save_for_backward(probs, truth, weight, total)
+        ctx.taps, ctx.c4 = taps, c4
+        out = torch.empty_like(probs)
+        for e, p, y, w, t in Dissimilarity.lots(out, probs, truth, weight, total):
+            wanted, given = (window_statistics(x, w, t, taps, c4).standardised for x in (y, p))
+            e.copy_(wanted.sub_(given).abs_())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        taps, c4 = ctx.taps, ctx.c4
+        out = torch.empty_like(ctx.saved_tensors[0])
+        for of_p, of_e, p, y, w, t in Dissimilarity.lots(out, upstream[0], *ctx.saved_tensors):
+            wanted = window_statistics(y, w, t, taps, c4).standardised
+            given = window_statistics(p, w, t, taps, c4)
+            of_given = of_e * (given.standardised - wanted).sign_()
+            # s = (p - mean + c4) / (deviation + c4), deviation = root(variance), variance = blur(w p²)/t - mean², mean = blur(w p)/t
+            direct = of_given / (given.deviation + c4)
+            of_variance = torch.where(given.varies, -direct * given.standardised / (2 * given.deviation), 0.0)
+            of_mean = -direct - 2 * given.mean * of_variance
+            through_mean, through_variance = blur(of_mean.div_(t), taps), blur(of_variance.div_(t), taps)
+            of_p.copy_(direct.add_(through_variance.mul_(p).mul_(2).add_(through_mean).mul_(w)))
+        return out, None, None, None, None, None
+
+    @staticmethod
+    def lots(out: Tensor, *tensors: Tensor) -> Iterator[list[Tensor]]:
+        """The tensors, each as large as the first or of one channel, as views of some classes of one image after the other."""
+        N, C, H, W = out.shape
+        lot = max(1, LOT_VALUES // (H * W))
+        for n in range(N):
+            for c in range(0, C, lot):
+                yield [x[n] if x.shape[1] == 1 else x[n, c : c + lot] for x in (out, *tensors)]
 
 
 class StructuralSimilarityLoss(MapLoss):
@@ -51,7 +120,7 @@ class StructuralSimilarityLoss(MapLoss):
         c4: keeps the quotients finite in flat windows.
         window_size: side of the window in pixels, odd.
         sigma: standard deviation of the Gaussian in pixels.
-        detach: take e as a constant weight: no gradient through it, and about half the memory.
+        detach: take e as a constant weight: no gradient through it.
         **common: see :class:`evenseg.losses.maps.MapLoss`. `weight` multiplies bce by class; pixel_weight weighs pixels in all
             sums, those of windows included.
 
@@ -94,22 +163,12 @@ class StructuralSimilarityLoss(MapLoss):
         self.taps = gaussian_taps(window_size, number("sigma", sigma, 0, open_low=True))
         self.detach = flag("detach", detach)
 
-    def standardised(self, x: Tensor, weight: Tensor, weight_sum: Tensor) -> Tensor:
-        """(x - mu + c4) / (s + c4), with the statistics of the window around every pixel."""
-        weighted = weight * x
-        mu = blur(weighted, self.taps) / weight_sum
-        variance = blur(weighted * x, self.taps) / weight_sum - mu**2
-        return (x - mu + self.c4) / ((variance.clamp(min=0) + VARIANCE_FLOOR).sqrt() + self.c4)
-
     def dissimilarity(self, maps: Maps) -> Tensor:
         """e, (N, C, H, W), 0 at ignored pixels."""
-        weight_sum = blur(maps.weight, self.taps)
-        weight_sum = torch.where(maps.valid, weight_sum, 1.0)  # the window of a valid pixel holds at least itself
-        with torch.no_grad():
-            wanted = self.standardised(maps.truth, maps.weight, weight_sum)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach):
-            given = self.standardised(maps.logits.sigmoid(), maps.weight, weight_sum)
-            return torch.where(maps.valid, (wanted - given).abs(), 0.0)
+        probs = maps.logits.detach().sigmoid() if self.detach else maps.logits.sigmoid()
+        # the window of a valid pixel holds at least itself; of others nothing is asked
+        total = torch.where(maps.valid, blur(maps.weight, self.taps), 1.0)
+        return torch.where(maps.valid, Dissimilarity.apply(probs, maps.truth, maps.weight, total, self.taps, self.c4), 0.0)
 
     def structure(self, maps: Maps) -> Tensor:
         """SSL, float64."""
