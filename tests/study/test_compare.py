@@ -75,6 +75,15 @@ def test_a_broken_off_study_goes_on(tiny_study, tmp_path):
     assert kept.stat().st_mtime_ns != before
 
 
+def test_finished_runs_are_measured_on_splits_asked_for_later(tiny_study, tmp_path):
+    config = make_config(tiny_study)
+    compare(config, [0], tmp_path / "study", evaluate=[])
+    results = [run_folder(tmp_path / "study", name, 0) / "evaluation" / "val.json" for name in tiny_study["losses"]]
+    assert not any(file.exists() for file in results)
+    compare(config, [0], tmp_path / "study", evaluate=["val"])
+    assert all(file.exists() for file in results)
+
+
 def test_finished_runs_of_another_configuration_are_not_mixed_in(tiny_study, tmp_path):
     tiny_study["iters"] = 1
     compare(make_config(tiny_study), [0], tmp_path / "study")

@@ -61,7 +61,7 @@ def compare(
         ConfigError: the configuration or the data cannot be used; nothing is written then.
         ValueError: seeds or a storage that cannot be used, or a finished run of another configuration in the folder.
     """
-    from evenseg.study.worker import Experiments, Job, check_same, work
+    from evenseg.study.worker import Experiments, Job, check_same, measure, work
 
     section = config.study or StudySection()
     grid = dict(section.grid if grid is None else grid)
@@ -145,6 +145,10 @@ def compare(
         _work_in_processes(job, facts, workers, say)
     # what worker processes that died left behind, or everything where there is one worker
     work(job, queue, experiments, say, after_each)
+    states = queue.states()
+    for one in plan:  # finished in an earlier call that asked for other splits
+        if states[one.key].state == "finished" and is_finished(one.folder):
+            measure(one, splits)
     after_each(queue)
     for reason in queue.busy.values():
         say(f"left to others: {reason.partition(';')[0]}")

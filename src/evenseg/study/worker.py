@@ -118,6 +118,13 @@ def work(
         after_each(queue)
 
 
+def measure(one: PlannedRun, splits: Sequence[str]) -> None:
+    """Measures the run's best weights on the splits it has not been measured on."""
+    for split in splits:
+        if not (one.folder / "evaluation" / f"{split}.json").is_file():
+            evaluate(one.folder, split)  # type: ignore[arg-type]
+
+
 def _train(job: Job, one: PlannedRun, claim: Claim, experiments: Experiments, say: Callable[[str], None]) -> None:
     title = job.title(one)
     try:
@@ -131,9 +138,7 @@ def _train(job: Job, one: PlannedRun, claim: Claim, experiments: Experiments, sa
             if going_on:
                 check_same(one)
             run(experiment, one.folder, overwrite=claim.overwrite, title=title, going_on=going_on, callbacks=[report])
-        for split in job.splits:
-            if not (one.folder / "evaluation" / f"{split}.json").is_file():
-                evaluate(one.folder, split)  # type: ignore[arg-type]
+        measure(one, job.splits)
     except PrunedError as pruned:
         claim.prune(str(pruned))
         say(f"{title}: {pruned}")
