@@ -34,6 +34,8 @@ def test_presets_and_the_words_that_explain_them(tmp_path):
         (("CrossEntropyLoss", "DiceLoss"), "A and B are different formulas; no option that both have explains the difference."),
         (("paddleseg.lovasz_hinge", "berman.lovasz_hinge"), "two_channels and per_image together explain the difference."),
         (("smp.lovasz", "{type: smp.lovasz, per_image: true}", "--classes", "3"), "per_image explains the difference."),
+        (("torch.nn.CrossEntropyLoss", "{type: CrossEntropyLoss, divisor: pixels}"), "no option that both have explains"),
+        (("torch.nn.CrossEntropyLoss", "torch.cross_entropy"), "A and B give the same value and gradient on this batch to 1e-7"),
         (("{type: smp.lovasz, mode: multilabel}", "{type: DiceLoss, mode: multilabel}"), "A and B are different formulas"),
     ],
 )

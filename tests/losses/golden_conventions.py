@@ -80,9 +80,7 @@ BINARY = {
     **all_("smp.mcc", "smp_mcc"),
 }
 
-NORMALISED = "divides by the sum of the focal factors: the normalised focal loss, which is not offered"
-REDUCED = "the reduced focal loss, which is not offered"
-
+SMP_VARIANTS = ("normalizedTrue", "reduced_threshold0.5")
 FOCAL = {
     **all_("jdt.focal", "jdt_softmax_g0", "jdt_softmax_g0.5", "jdt_softmax_g2"),
     **all_("kornia.focal", "kornia_softmax_aNone_g2", "kornia_mirror_softmax_g2", "kornia_softmax_a0.25_g2"),
@@ -100,8 +98,7 @@ FOCAL = {
     **all_("smp.focal", "smp_multiclass_g2.0", "smp_multiclass_a0.25_g2.0", "smp_multiclass_a0.25_g0.5"),
     **all_("smp.focal", "smp_multilabel_g2.0", "smp_multilabel_a0.25_g2.0"),
     **all_("smp.focal", "smp_multilabel_noignore_arg_aNone_g2", "smp_multilabel_noignore_arg_a0.25_g2"),
-    **{f"smp_{mode}_g2.0_normalizedTrue": NORMALISED for mode in ("binary", "multiclass")},
-    **{f"smp_{mode}_g2.0_reduced_threshold0.5": REDUCED for mode in ("binary", "multiclass")},
+    **all_("smp.focal", *(f"smp_{mode}_g2.0_{what}" for mode in ("binary", "multiclass") for what in SMP_VARIANTS)),
     **all_("smp.softmax_focal", "smp_softmax_focal_fn_g2"),
     **all_("torchvision.sigmoid_focal", "tv_sigmoid_a-1_g2.0", "tv_sigmoid_a0.25_g0.0", "tv_sigmoid_a0.25_g2.0"),
     **all_("torchvision.sigmoid_focal", "tv_sigmoid_a0.5_g0.5", "tv_sigmoid_a0.75_g5.0"),

@@ -86,6 +86,22 @@ def test_conventions_of_a_preset_are_options_too():
     assert (switch.option, switch.a, switch.b, switch.value_closed) == ("two_channels", "log_probability", "difference", 1)
 
 
+@pytest.mark.parametrize(
+    ("loss", "option"),
+    [
+        ({"type": "OhemCrossEntropyLoss", "min_kept": 500, "selection": "ocnet"}, "min_kept"),
+        ({"type": "BootstrappedCrossEntropyLoss"}, "top_k"),
+    ],
+)
+def test_cross_entropy_is_mining_that_keeps_all(batch, loss, option):
+    found = explain_losses({"type": "CrossEntropyLoss"}, loss, *batch)
+    entropy = build_single_loss({"type": "CrossEntropyLoss"})(*batch)
+    assert found.a.value == pytest.approx(entropy.item(), rel=1e-9)
+    assert found.same_terms
+    assert found.needed.option == option
+    assert found.terms_a == [(1.0, {"type": "CrossEntropyLoss"})]
+
+
 def test_mixes_are_compared_term_by_term(batch):
     entropy, dice = {"type": "CrossEntropyLoss"}, {"type": "DiceLoss"}
     mix = {"type": "MixedLoss", "losses": [dice, entropy], "coef": [1, 0.5]}

@@ -141,7 +141,7 @@ REFUSED = {
     "probabilities": (lambda: preset("smp.jaccard", from_logits=False), "from_logits must be True, got False: losses here take logits"),
     "sum": (lambda: preset("monai.focal", reduction="sum"), "reduction='sum' of MONAI averages over space before it sums"),
     "both activations": (lambda: preset("monai.dice", sigmoid=True, softmax=True), "sigmoid and softmax exclude each other"),
-    "reduced": (lambda: preset("smp.focal", reduced_threshold=0.5), "the normalised and the reduced focal loss are not offered"),
+    "reduced": (lambda: preset("smp.focal", reduced_threshold=2.0), r"reduced_threshold must lie in \(0, 1\], got 2.0"),
     "background": (lambda: preset("monai.focal", include_background=False), "takes the background channel out before the softmax"),
     "bad label": (
         lambda: preset("mmseg.dice")(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 7]]])),

@@ -79,8 +79,8 @@ def read_loss(text: str, what: str) -> dict[str, Any]:
                 raise ValueError(f"{where}: {told}")
             data = named[wanted]
     else:
-        if text not in LOSSES and text not in PRESETS and (text.partition(".")[0] in PROJECTS or "." not in text):
-            known = text.partition(".")[0] in PROJECTS and "." in text
+        known = text.count(".") == 1 and text.partition(".")[0] in PROJECTS
+        if text not in LOSSES and text not in PRESETS and (known or "." not in text):
             raise ValueError(f"{what}: {unknown_preset(text) if known else unknown_name('loss', text, [*LOSSES, *PRESETS])}")
         return {"type": text}
     if not isinstance(data, Mapping):
@@ -197,7 +197,8 @@ def _row(switch: Switch) -> list[str]:
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value.rpartition(".")[2]) if isinstance(value, str) else str(value)
+    # of our own variants the class says enough
+    return value.rpartition(".")[2] if isinstance(value, str) and value.startswith("evenseg.") else str(value)
 
 
 def _share(closed: float | None) -> str:

@@ -174,11 +174,14 @@ class BootstrappedCrossEntropyLoss(_SelectiveCrossEntropyLoss):
         self.top_k = amount("top_k", top_k)
         self.threshold = None if threshold is None else number("threshold", threshold, 0)
 
+    def wanted(self, valid: Tensor, number_valid: int) -> int:
+        """How many pixels to keep."""
+        return math.ceil(self.top_k * number_valid) if isinstance(self.top_k, float) else self.top_k
+
     def select(self, nll: Tensor, valid: Tensor, number_valid: int, images: int) -> Tensor:
         if number_valid == 0:
             return valid
-        k = math.ceil(self.top_k * number_valid) if isinstance(self.top_k, float) else self.top_k
-        k = max(1, min(k, number_valid))
+        k = max(1, min(self.wanted(valid, number_valid), number_valid))
         sync = self.sync and not self.per_image
         kth = kth_largest(nll.float(), valid, k, sync=sync)
         above, equal = valid & (nll.float() > kth), valid & (nll.float() == kth)

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from evenseg._dotted import import_dotted
 from evenseg.losses.options import nearest
 from evenseg.losses.presets import kornia, mmseg, monai, paddleseg, research, smp
 from evenseg.losses.presets.spec import IGNORE_NAMES, Preset, Section
@@ -96,7 +97,8 @@ def preset_section(name: str, keywords: Mapping[str, Any], *, ignore_index: int 
     # sorted errors of several ranks cannot be added
     ours.setdefault("method", "histogram" if ours.get("sync") else "sort")
     used = _hand_on(section, ours)
-    unused = [key for key in keywords if key in OURS and key not in used]
+    # a loss on whole maps has one engine
+    unused = [key for key in keywords if key in OURS and key not in (*used, "engine")]
     if unused:
         raise ValueError(f"{name} has no keyword {unused[0]!r}; {nearest(unused[0], chosen.keywords)}")
     return section
@@ -108,8 +110,11 @@ def _hand_on(section: Section, ours: Mapping[str, Any]) -> set[str]:
         return {key for part in section["losses"] for key in _hand_on(part, ours)}
     if "loss" in section:
         return _hand_on(section["loss"], ours)
-    lovasz = section["type"].startswith("Lovasz")
-    taken = {key: value for key, value in ours.items() if lovasz or key not in ("method", "num_bins")}
+    from evenseg.losses import LOSSES
+    from evenseg.losses.base import keywords
+
+    allowed = keywords(LOSSES.get(section["type"]) or import_dotted(section["type"], nn.Module))
+    taken = {key: value for key, value in ours.items() if key in allowed}
     section |= taken
     return set(taken)
 

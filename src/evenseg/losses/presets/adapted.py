@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evenseg.losses.ohem import BootstrappedCrossEntropyLoss
 from evenseg.losses.options import number, one_of
 
 _PADDLE_EPS = 1e-9
@@ -108,26 +107,3 @@ class Adapted(nn.Module):
     def extra_repr(self) -> str:
         shown = ("ignored", "channels", "two_channels", "binary_smoothing", "power", "offset")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
-
-
-class PaddleTopKCrossEntropyLoss(BootstrappedCrossEntropyLoss):
-    """Bootstrapped cross-entropy as PaddleSeg's CrossEntropyLoss selects: by weighted loss, a share of all pixels.
-
-    L = sum over the k pixels of the largest w[y_i] (-log p_i[y_i]) of that / sum of their w[y_i], with k the share `top_k` of
-    all pixels, ignored ones included, rounded down.
-
-    Args:
-        top_k: a float in (0, 1].
-        **options: those of :class:`evenseg.losses.BootstrappedCrossEntropyLoss`.
-
-    Range: [0, inf).
-    """
-
-    rank_weighted = True
-
-    def select(self, nll: Tensor, valid: Tensor, number_valid: int, images: int) -> Tensor:
-        share, self.top_k = self.top_k, max(1, int(self.top_k * valid.numel()))
-        try:
-            return super().select(nll, valid, number_valid, images)
-        finally:
-            self.top_k = share

@@ -21,7 +21,7 @@ def cross_entropy(
         if not avg_non_ignore:
             raise ValueError("avg_non_ignore=False together with top_k_percent_pixels is not offered")
         return section(
-            "evenseg.losses.presets.adapted.PaddleTopKCrossEntropyLoss", top_k=float(top_k_percent_pixels), weight=weight,
+            "evenseg.losses.presets.variants.PaddleTopKCrossEntropyLoss", top_k=float(top_k_percent_pixels), weight=weight,
             weight_normalization=True, ignore_index=ignore_index,
         )  # fmt: skip
     if not avg_non_ignore and weight is not None:

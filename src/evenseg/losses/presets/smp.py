@@ -98,7 +98,10 @@ def focal(
     one_of("mode", mode, MODES)
     mean_only(reduction)
     if normalized or reduced_threshold is not None:
-        raise ValueError("the normalised and the reduced focal loss are not offered")
+        return section(
+            "evenseg.losses.presets.variants.SmpFocalLoss", mode=mode, alpha=alpha, gamma=gamma, normalized=normalized,
+            reduced_threshold=reduced_threshold, ignore_index=ignore_index,
+        )  # fmt: skip
     return section("FocalLoss", mode=mode, activation="sigmoid", alpha=alpha, gamma=gamma, ignore_index=ignore_index)
 
 
