@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from evenseg.config import ConfigError, load_config, make_config
 from evenseg.data import TrainingSamples
 from evenseg.engine import train
+from evenseg.engine.identity import Identity
 from evenseg.study import compare, config_of, failures, run_folder
 from evenseg.study.plan import make_variants
 from evenseg.study.worker import Job
@@ -260,6 +261,22 @@ def test_a_run_trained_on_its_own_is_taken_over(tiny_study, tmp_path):
     (study / "optuna_journal.log").unlink()
     compare(config, [0], study, say=said.append)
     assert said[1:] == ["[1/2] CE, seed 0: finished before, kept", "[2/2] CE+LovaszHinge, seed 0: finished before, kept"]
+
+
+def test_a_phase_may_be_written_as_a_step_or_as_a_fraction(tiny_study, tmp_path):
+    """It is the same run, and a finished one is kept."""
+    tiny_study["iters"] = 2
+    tiny_study["losses"] = {"CE": tiny_study["losses"]["CE"] | {"phases": [{"start": 1, "types": [{"type": "DiceLoss"}]}]}}
+    compare(make_config(tiny_study), [0], tmp_path / "study")
+    tiny_study["losses"]["CE"]["phases"][0]["start"] = 0.5
+    said, config = [], make_config(tiny_study)
+    compare(config, [0], tmp_path / "study", say=said.append)
+    assert said == ["[1/1] CE, seed 0: finished before, kept"]
+    assert config.losses["CE"]["phases"][0]["start"] == 0.5
+    Identity(config_of(config, "CE", 0)).check(Identity(load_config(run_folder(tmp_path / "study", "CE", 0) / "config.yaml")).as_dict())
+    tiny_study["iters"] = 4
+    with pytest.raises(ValueError, match=r"another configuration \(differs in iters, "):
+        compare(make_config(tiny_study), [0], tmp_path / "study")
 
 
 @pytest.mark.parametrize(("keywords", "message"), [({"workers": 0}, "workers must be"), ({"evaluate": ["test"]}, "test split")])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from evenseg.config import Config, ConfigError, join_path
 from evenseg.engine.run_folder import package_version
+from evenseg.losses.phases import first_step
 
 # may differ when a run goes on: where things lie, on what it is computed, and what is only looked at
 FREE = (
@@ -46,10 +48,20 @@ class Identity:
             )
 
     def _settings(self) -> dict[str, Any]:
-        settings = self.config.model_dump(mode="json", exclude=set(FREE))
+        settings = deciding_settings(self.config, mode="json")
         for name in _DATASETS:
             settings[name] = {key: value for key, value in settings[name].items() if key != "root"}
         return settings
+
+
+def deciding_settings(config: Config, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
+    """Returns the keys that decide a run's numbers, with the starts of loss phases as steps: 0.5 of 100 is 50."""
+    settings = config.model_dump(mode=mode, exclude=set(FREE))
+    for phase in (settings["loss"] or {}).get("phases") or ():
+        with suppress(ValueError):  # no start at all is found where the loss is built
+            phase["start"] = first_step(phase.get("start"), config.iters)
+    # first, since the starts follow it
+    return {"iters": config.iters} | settings
 
 
 def _first_difference(before: Any, now: Any, path: str) -> tuple[str, Any, Any]:

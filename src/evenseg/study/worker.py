@@ -15,7 +15,7 @@ import lightning  # isort: skip
 
 from evenseg.config import Config, dump_config, load_config
 from evenseg.engine import Experiment, check_signatures, evaluate, is_finished, is_resumable, resolve, run
-from evenseg.engine.identity import FREE
+from evenseg.engine.identity import deciding_settings
 from evenseg.engine.recorder import Recorder
 from evenseg.study.plan import PlannedRun, Variant
 from evenseg.study.queue import Claim, Entry, Queue, State
@@ -183,8 +183,8 @@ class ReportScores(lightning.Callback):
 
 def check_same(one: PlannedRun) -> None:
     """Raises ValueError when a run in the way was made from another configuration."""
-    before = load_config(one.folder / "config.yaml").model_dump(exclude=set(FREE))
-    now = one.config.model_dump(exclude=set(FREE))
+    before = deciding_settings(load_config(one.folder / "config.yaml"))
+    now = deciding_settings(one.config)
     changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise ValueError(
