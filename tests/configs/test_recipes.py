@@ -12,6 +12,7 @@ from tests.data.conftest import Tree
 
 from evenseg.config import dump_config, load_config
 from evenseg.engine import check_signatures, cross_check, loss_sections, train
+from evenseg.engine.class_weights import with_class_weights
 from evenseg.engine.defaults import dump_with_defaults
 from evenseg.losses import build_loss
 
@@ -186,11 +187,13 @@ def test_a_step_on_generated_data(file, tmp_path):
     target[:, 0] = 255
     context = {"image": torch.rand(2, 3, 16, 16), "features": torch.rand(2, 5, 16, 16)}
     for path in others:
-        loss = build_loss(sections[path], num_classes=count, ignore_index=255, iters=config.iters)
+        section = with_class_weights(sections[path], path, count, None)
+        loss = build_loss(section, num_classes=count, ignore_index=255, iters=config.iters)
+        outputs = [logits] * len(section["coef"])
         for start in getattr(loss, "starts", [None]):
             if start is not None:
                 loss.set_step(start)
-            (gradient,) = torch.autograd.grad(loss(logits, target, **context), logits)
+            (gradient,) = torch.autograd.grad(loss(outputs, target, **context), logits)
             assert torch.isfinite(gradient).all(), path
             assert gradient.abs().max() > 0, path
             labels_only = all(getattr(part, "uses_labels", True) for part in loss.modules())

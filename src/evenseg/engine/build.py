@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from evenseg._collect import one_by_one
@@ -24,6 +26,7 @@ from evenseg.data import (
     Pipeline,
     SegmentationDataset,
 )
+from evenseg.engine.class_weights import with_class_weights
 from evenseg.engine.kept_files import with_kept_files
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES, Schedule
 from evenseg.models import (
@@ -120,16 +123,26 @@ def load_init_weights(config: Config, model: nn.Module) -> FittingReport | None:
 
 
 def build_loss(
-    config: Config, section: Mapping[str, Any], key_path: str, classes: Classes | None, *, sync: bool | None = None
+    config: Config,
+    section: Mapping[str, Any],
+    key_path: str,
+    classes: Classes | None,
+    *,
+    sync: bool | None = None,
+    class_counts: NDArray[np.int64] | None = None,
 ) -> nn.Module:
-    """Builds a loss section; without classes only names and keywords are checked."""
+    """Builds a loss section; without classes only names and keywords are checked.
+
+    Class weights that are given by a rule are those of `class_counts`, see `with_class_weights`.
+    """
     import evenseg
 
     known: dict[str, Any] = {"sync": sync, "iters": config.iters}
     if classes is not None:
         known |= {"num_classes": classes.num_classes, "ignore_index": classes.ignore_index}
     with naming_the_file(config), as_config_error(key_path):
-        return evenseg.build_loss(with_kept_files(config, section), path=key_path, **known)
+        weighted = with_class_weights(section, key_path, 1 if classes is None else classes.num_classes, class_counts)
+        return evenseg.build_loss(with_kept_files(config, weighted), path=key_path, **known)
 
 
 def build_optimizer(config: Config, parameters: Any) -> torch.optim.Optimizer:

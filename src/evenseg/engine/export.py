@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from evenseg.engine.files import replacing, write_json
 from evenseg.engine.inference import main_output
 from evenseg.engine.loaded_run import LoadedRun, load_run
+from evenseg.engine.onnx_graph import take_any_size
 
 Format = Literal["onnx", "torchscript"]
 
@@ -68,9 +69,9 @@ def export(
     """Exports the best weights of a run with dynamic batch, height and width.
 
     The exported network takes `image` (N, C, H, W) float32, prepared as the run's validation images are, and returns
-    `logits` (N, K, H, W). TorchScript takes any H and W, ONNX multiples of the network's stride. Names and colours of the
-    classes and the transforms are stored beside it, in FILE.json. The result is held against PyTorch on random images of
-    two sizes, neither of which was used for exporting.
+    `logits` (N, K, H, W), for any N, H and W. Names and colours of the classes and the transforms are stored beside it, in
+    FILE.json. The result is held against PyTorch on random images of two sizes, neither of which was used for exporting,
+    one of them no multiple of the network's stride.
 
     Args:
         run_folder: as written by `train`.
@@ -97,9 +98,8 @@ def export(
     channels, side = run.channels, 2 * stride
     sample = _images(1, channels, 2 * side, 3 * side, seed=0)
     tests = [_images(2, channels, 3 * side, 2 * side, seed=1)]
-    # sizes that the stride does not divide: a script pads inside, ONNX takes multiples of it
-    odd = (0, 0) if format == "onnx" else (5, -3)
-    tests.append(_images(1, channels, 2 * side + odd[0], 4 * side + odd[1], seed=2))
+    # a size that the stride does not divide: both pad inside
+    tests.append(_images(1, channels, 2 * side + 5, 4 * side - 3, seed=2))
     partial = file.with_name(f".{file.name}.tmp")
     try:
         with torch.no_grad():
@@ -127,7 +127,7 @@ def _to_onnx(
     """Writes the network; returns what it answers to the test images."""
     import onnxruntime
 
-    # in multiples of the stride, so that no branch of the network depends on the size
+    # in multiples of the stride, so that no branch of the network depends on the size; `take_any_size` pads to them
     height, width = (stride * torch.export.Dim(name, min=1, max=4096) for name in ("height", "width"))
     dynamic = {0: torch.export.Dim.DYNAMIC, 2: height, 3: width}
     with _clear_failure("ONNX"), _silent():
@@ -143,7 +143,9 @@ def _to_onnx(
             verbose=False,
         )
         assert program is not None
-        program.save(str(file), external_data=False)
+        proto = program.model_proto
+        take_any_size(proto, stride)
+        file.write_bytes(proto.SerializeToString())
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     return [torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0]) for image in tests]
 
@@ -179,7 +181,7 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 def _description(run: LoadedRun, format: str, difference: float) -> dict[str, Any]:
     return {
         "format": format,
-        "size_multiple_of": 1 if format == "torchscript" else int(getattr(run.predictor.model, "stride", 32)),
+        "size_multiple_of": 1,
         "input": {"name": "image", "shape": ["N", run.channels, "H", "W"], "type": "float32"},
         "output": {"name": "logits", "shape": ["N", run.classes.num_classes, "H", "W"], "type": "float32"},
         "transforms": json.loads(run.config.model_dump_json())["val_dataset"]["transforms"],

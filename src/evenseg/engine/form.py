@@ -12,6 +12,7 @@ from torch import nn
 from evenseg._dotted import import_dotted
 from evenseg.config import file_schema, keyword_model, keyword_schema
 from evenseg.data import DATASETS, SAMPLERS, TRANSFORMS
+from evenseg.engine.class_weights import RuleName
 from evenseg.engine.optim import OPTIMIZERS, SCHEDULES
 from evenseg.losses import LOSSES, PRESETS, MixedLoss
 from evenseg.losses.base import StatisticLoss, keywords
@@ -94,6 +95,8 @@ def _loss_keywords(loss: type[nn.Module]) -> dict[str, Any]:
     for cls in _constructors(loss):
         hints |= get_type_hints(cls.__init__)
     defaults = _keyword_defaults(loss)
+    if "weight" in hints:
+        hints["weight"] |= RuleName
     return {name: (hints.get(name, Any), defaults.get(name)) for name in sorted(keywords(loss))}
 
 

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from evenseg.config import Collector, Config, ConfigError
@@ -28,12 +30,20 @@ from evenseg.models import without_pretrained
 
 @dataclass(frozen=True)
 class Experiment:
-    """The parts of one run. Model and loss are built on demand, so that the seed can be set first."""
+    """The parts of one run. Model and loss are built on demand, so that the seed can be set first.
+
+    Attributes:
+        config: of the run.
+        train, val: the data sets.
+        sampler: of the training pairs.
+        class_counts: pixels of every class in every training mask, (masks, classes).
+    """
 
     config: Config
     train: Data
     val: Data
     sampler: PairSampler
+    class_counts: NDArray[np.int64]
 
     @property
     def classes(self) -> Classes:
@@ -44,7 +54,7 @@ class Experiment:
 
     def build_loss(self, *, sync: bool | None = None) -> nn.Module:
         assert self.config.loss is not None
-        return build_loss(self.config, self.config.loss, "loss", self.classes, sync=sync)
+        return build_loss(self.config, self.config.loss, "loss", self.classes, sync=sync, class_counts=self.class_counts)
 
 
 def resolve(config: Config, *, fresh: bool = True) -> Experiment:
@@ -76,7 +86,7 @@ def resolve(config: Config, *, fresh: bool = True) -> Experiment:
                 "RandomCrop or a Resize",
                 key_path="train_dataset.transforms",
             )
-        return Experiment(config, train, val, build_sampler(config, facts))
+        return Experiment(config, train, val, build_sampler(config, facts), facts.class_counts)
 
 
 def _build_all(config: Config) -> dict[str, Data]:

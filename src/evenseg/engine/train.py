@@ -12,6 +12,7 @@ from evenseg.config import Config, ConfigError
 from evenseg.data import EvaluationSamples, TrainingSamples
 from evenseg.engine.build import load_init_weights
 from evenseg.engine.checkpoints import latest_checkpoint, list_checkpoints, step_of
+from evenseg.engine.class_weights import RULES, named_rules
 from evenseg.engine.early_stop import Patience
 from evenseg.engine.files import naming_full_disks, write_json
 from evenseg.engine.identity import Identity
@@ -171,6 +172,8 @@ def _run(
             write_overlays(path / "overlays", Predictor(model, config.evaluation), whole_images)
             summary = _summary(experiment, recorder, name, module)
             summary |= {"peak_memory": peak_memory, "unreadable": len(unreadable.counts)}
+            if rules := named_rules(config.loss):
+                summary["class_weights"] = {rule: RULES[rule](experiment.class_counts) for rule in sorted(rules)}
             write_json(path / "summary.json", summary)
     return path
 
