@@ -11,10 +11,8 @@ import datetime
 import gc
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +31,7 @@ PAGE = ROOT / "docs" / "losses.md"
 ROUNDS, SECONDS, FEWEST = 7, 4.0, 3  # a slow loss gets as many rounds as fit into the seconds
 
 
-def build(name: str, shape: tuple[int, ...], folder: Path) -> nn.Module:
+def build(name: str, shape: tuple[int, ...]) -> nn.Module:
     """The loss as a user of that many classes would take it, with default options."""
     from evenseg.losses import LOSSES
 
@@ -41,18 +39,15 @@ def build(name: str, shape: tuple[int, ...], folder: Path) -> nn.Module:
         return mix_of(binary=False)
     cls = LOSSES[name]
     if name == "SemanticEdgeAwareLoss":
-        from evenseg.losses.semantic_edges import EdgeNetwork, save_edge_network
+        from evenseg.losses.edge_network import EdgeNetwork
 
-        file = folder / f"edges{shape[1]}.safetensors"
-        save_edge_network(EdgeNetwork(shape[1]), file)
-        return cls(edges=str(file))
-    modes = {"SignedDistanceBoundaryLoss", "HausdorffLoss"}
-    return cls(mode="multiclass") if name in modes else cls()
+        return cls(edges=EdgeNetwork(shape[1]))
+    return cls()
 
 
-def prepare(name: str, batch: Batch, folder: Path) -> Callable[[], Tensor]:
+def prepare(name: str, batch: Batch) -> Callable[[], Tensor]:
     """The forward pass of a loss on a batch."""
-    loss = build(name, tuple(batch.logits.shape), folder)
+    loss = build(name, tuple(batch.logits.shape))
     generator = torch.Generator().manual_seed(1)
     N, _, H, W = batch.logits.shape
     every = {
@@ -63,7 +58,7 @@ def prepare(name: str, batch: Batch, folder: Path) -> Callable[[], Tensor]:
     return lambda: loss(batch.logits, batch.target, **context)
 
 
-def measure_one(name: str, batch: Batch, folder: Path) -> dict[str, Any]:
+def measure_one(name: str, batch: Batch) -> dict[str, Any]:
     """Time beside cross-entropy and extra peak memory of one loss at one shape."""
     row: dict[str, Any] = {
         "loss": name,
@@ -74,7 +69,7 @@ def measure_one(name: str, batch: Batch, folder: Path) -> dict[str, Any]:
         "skipped": None,
     }
     try:
-        call = prepare(name, batch, folder)
+        call = prepare(name, batch)
         first, _ = timed(call, batch)
     except (ValueError, RuntimeError) as error:
         return row | {"skipped": " ".join(str(error).split())[:200]}
@@ -99,16 +94,15 @@ def measure(shapes: tuple[tuple[int, ...], ...] = SHAPES) -> dict[str, Any]:
 
     start, load = time.perf_counter(), machine.load_average()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for shape in shapes:
-            several, one = make_batch(shape, "untrained"), make_batch((shape[0], 1, *shape[2:]), "untrained")
-            for name, loss in LOSSES.items():
-                # binary losses take one logit; their baseline is torch's binary cross-entropy
-                batch = one if getattr(loss, "default_mode", "multiclass") == "binary" else several
-                rows.append(measure_one(name, batch, Path(folder)))
-                shown = rows[-1]["ratio"]
-                print(shape, name, f"{shown['median']:.2f} x CE" if shown else rows[-1]["skipped"], flush=True)
-                gc.collect(1)
+    for shape in shapes:
+        several, one = make_batch(shape, "untrained"), make_batch((shape[0], 1, *shape[2:]), "untrained")
+        for name, loss in LOSSES.items():
+            # binary losses take one logit; their baseline is torch's binary cross-entropy
+            batch = one if getattr(loss, "default_mode", "multiclass") == "binary" else several
+            rows.append(measure_one(name, batch))
+            shown = rows[-1]["ratio"]
+            print(shape, name, f"{shown['median']:.2f} x CE" if shown else rows[-1]["skipped"], flush=True)
+            gc.collect(1)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "git": machine.commit(),
         "seconds": round(time.perf_counter() - start, 1), "machine": machine.describe_machine(), "versions": machine.versions(),
