@@ -85,7 +85,7 @@ def test_where_theirs_fails_ours_gives_what_the_page_says():
 
 def test_presets_named_on_the_page_exist():
     projects = "|".join(TITLES)
-    named = set(re.findall(rf"(?<![\w./-])(?:{projects})\.[a-z_]+", re.sub(r"```python.*?```", "", PAGE.read_text(), flags=re.S)))
+    named = set(re.findall(rf"(?<![\w./-])(?:{projects})\.[a-z_]+\b(?!\.\w)", re.sub(r"```python.*?```", "", PAGE.read_text(), flags=re.S)))
     assert not named - set(PRESETS)
     assert set(PRESETS) <= named
 
