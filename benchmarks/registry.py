@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -80,6 +81,25 @@ def structural_similarity(batch: Batch) -> Call:
     return lambda: loss(batch.logits, batch.target)
 
 
+def dense_crf(batch: Batch, **options: Any) -> Call:
+    loss, image = L.DenseCRFLoss(mode=_mode(batch), **options), batch.image()
+    return lambda: loss(batch.logits, batch.target, image=image)
+
+
+def windowed_crf(batch: Batch) -> Call:
+    """The settings of Gated CRF: a radius of five pixels at full resolution."""
+    return dense_crf(batch, window=5, sigma_xy=6.0, sigma_rgb=0.1, self_pairs=False, max_cells=None)
+
+
+def dynamic_feature(batch: Batch) -> Call:
+    loss, image, features = L.DynamicFeatureLoss(mode=_mode(batch)), batch.image(), batch.features()
+    return lambda: loss(batch.logits, batch.target, image=image, features=features)
+
+
+def _mode(batch: Batch) -> str:
+    return "binary" if batch.binary else "multiclass"
+
+
 def mix_of(binary: bool) -> L.MixedLoss:
     """CE + focal + Dice + Lovász, or BCE + focal + Dice + hinge for one channel."""
     if binary:
@@ -111,6 +131,9 @@ ROWS: tuple[Case, ...] = (
     Case("mix", "mix", "evenseg", "CE + focal + Dice + Lovász", mix),
     Case("rmi", "rmi", "evenseg", "RMI (with BCE)", rmi),
     Case("ssl", "ssl", "evenseg", "structural similarity (with BCE)", structural_similarity),
+    Case("dense_crf", "crf", "evenseg", "dense CRF, all pairs of 4096 cells", dense_crf),
+    Case("windowed_crf", "crf", "evenseg", "dense CRF, window of 11x11 pixels", windowed_crf, heavy=True),
+    Case("dynamic_feature", "crf", "evenseg", "dynamic features, all pairs of 4096 cells", dynamic_feature),
     Case("lovasz_sort", "lovasz", "evenseg", 'Lovász, method="sort"', sorted_lovasz, heavy=True),
     Case("semantic_edges", "boundary", "evenseg", "SEMEDA, 64 hidden channels", semantic_edges, heavy=True,
          note="a network of three 3x3 convolutions sees prediction and labels"),

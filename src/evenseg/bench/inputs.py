@@ -36,6 +36,18 @@ class Batch:
         """(N, 1, H, W) float foreground map, ignored pixels counting as background."""
         return (self.target == 1).float().unsqueeze(1)
 
+    def image(self) -> Tensor:
+        """A random image (N, 3, H, W) in 0..1 of 8 x 8 blocks with some noise, for losses that look at it."""
+        N, _, H, W = self.logits.shape
+        generator = torch.Generator().manual_seed(1)
+        blocks = F.interpolate(torch.rand(N, 3, -(-H // 8), -(-W // 8), generator=generator), scale_factor=8.0)[..., :H, :W]
+        return 0.9 * blocks + 0.1 * torch.rand(N, 3, H, W, generator=generator)
+
+    def features(self) -> Tensor:
+        """Random features (N, 64, H/4, W/4)."""
+        N, _, H, W = self.logits.shape
+        return torch.randn(N, 64, max(1, H // 4), max(1, W // 4), generator=torch.Generator().manual_seed(2))
+
 
 def make_batch(
     shape: tuple[int, ...], logits: str, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
