@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -30,10 +31,12 @@ class SegmentationDataset(ABC):
     Attributes:
         classes: names, colours and ignore value; of the class itself too, where the layout implies them.
         channels: of every image.
+        has_weights: whether there is a map of pixel weights for every pair.
     """
 
     classes: Classes
     channels: int = 3
+    has_weights: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -57,6 +60,15 @@ class SegmentationDataset(ABC):
         Raises:
             UnreadableFileError: the file is missing or damaged.
         """
+
+    def read_weight(self, index: int) -> NDArray[np.float32]:
+        """Returns the weights of the pixels, (H, W) float32, finite and not negative; where `has_weights`.
+
+        Raises:
+            UnreadableFileError: the file is missing or damaged.
+            ValueError: other values.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def image_size(self, index: int) -> tuple[int, int]:

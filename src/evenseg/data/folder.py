@@ -7,7 +7,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from evenseg.data.images import MASK_SUFFIXES
-from evenseg.data.pairs import FileDataset, FileOptions, checked_folder, data_root, files_by_stem, pair_by_stem
+from evenseg.data.pairs import FileDataset, FileOptions, checked_folder, data_root, files_by_stem, pair_by_stem, with_weights
 
 
 class FolderDataset(FileDataset):
@@ -24,6 +24,9 @@ class FolderDataset(FileDataset):
         image_suffix: end of the images' names, like "_sat.jpg" or "_sat"; by default any image.
         mask_suffix: end of the masks' names, like "_mask.png"; by default any lossless image.
         recursive: look through the folders below these, too.
+        weights: folder of grey images with the weights of the pixels, named as the masks are (0..255 means 0..1; .npy arrays of
+            floats as they are); for training, every image needs one.
+        weight_suffix: end of their names, like "_conf.png".
         options: see `FileDataset`.
 
     Raises:
@@ -40,6 +43,8 @@ class FolderDataset(FileDataset):
         image_suffix: str | None = None,
         mask_suffix: str | None = None,
         recursive: bool = False,
+        weights: str | None = None,
+        weight_suffix: str | None = None,
         **options: Unpack[FileOptions],
     ) -> None:
         base = data_root(root)
@@ -52,6 +57,11 @@ class FolderDataset(FileDataset):
         pairs = pair_by_stem(
             found, labels, f"{self.image_folder} and {self.mask_folder}", options.get("on_unpaired", "stop")
         )
+        if weights is not None:
+            folder = checked_folder(_of_split(base, weights, split))
+            pairs = with_weights(pairs, found, files_by_stem(folder, weight_suffix, recursive=recursive), folder)
+        elif weight_suffix is not None:
+            raise ValueError(f"weight_suffix {weight_suffix!r} needs weights, the folder of these files")
         super().__init__(pairs, self.mask_folder, root=base, **options)
 
 

@@ -88,6 +88,21 @@ def read_indices(file: Path) -> NDArray[Any]:
     return indices.astype(np.uint8 if indices.dtype == bool else np.uint16)
 
 
+def read_weights(file: Path) -> NDArray[np.float32]:
+    """Reads weights of pixels, (H, W) float32: grey values of 8 or 16 bits as 0..1, floats as they are.
+
+    Raises:
+        UnreadableFileError: a missing or damaged file.
+        ValueError: an image of colours, or floats that are negative or not finite.
+    """
+    weights = read_image(file, 1)[..., 0]
+    if weights.dtype.kind == "u":
+        return (weights / np.float32(np.iinfo(weights.dtype).max)).astype(np.float32)
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(f"{file} holds weights that are negative or no numbers; they must be finite and at least 0")
+    return weights
+
+
 def read_rgb(file: Path) -> NDArray[np.uint8]:
     """Reads a mask of colours as (H, W, 3) uint8."""
     with open_image(file) as image:

@@ -13,16 +13,17 @@ from typing_extensions import Unpack
 from evenseg._paths import IMAGE_SUFFIXES
 from evenseg.data.base import Classes, SegmentationDataset
 from evenseg.data.classes import ClassesOption, checked_classes, make_classes, read_classes
-from evenseg.data.images import read_image
+from evenseg.data.images import read_image, read_weights
 from evenseg.data.labels import LabelMap, MaskReader, Palette
 
 
 class Pair(NamedTuple):
-    """An image and its mask; `name` is unique in the data set and fit for a file name."""
+    """An image, its mask and maybe its pixel weights; `name` is unique in the data set and fit for a file name."""
 
     name: str
     image: Path
     mask: Path
+    weight: Path | None = None
 
 
 class FileOptions(TypedDict, total=False):
@@ -92,6 +93,7 @@ class FileDataset(SegmentationDataset):
         if self.channels < 1:
             raise ValueError(f"channels must be at least 1, got {self.channels}")
         self.pairs = tuple(pairs)
+        self.has_weights = any(pair.weight is not None for pair in pairs)
         self._where = str(where)
         self.mask_reader = MaskReader(
             classes,
@@ -114,6 +116,11 @@ class FileDataset(SegmentationDataset):
 
     def read_mask(self, index: int) -> NDArray[Any]:
         return self.mask_reader.read(self.pairs[index].mask)
+
+    def read_weight(self, index: int) -> NDArray[np.float32]:
+        file = self.pairs[index].weight
+        assert file is not None
+        return read_weights(file)
 
     def read_stored_mask(self, index: int) -> NDArray[Any]:
         return self.mask_reader.read_stored(self.pairs[index].mask)
@@ -242,6 +249,27 @@ def pair_by_stem(
     if not images:
         raise ValueError(f"{where}: no images with masks")
     return [Pair(stem.replace("/", "_"), images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
+
+
+def with_weights(
+    pairs: Sequence[Pair], images: Mapping[str, Path], weights: Mapping[str, Path], where: Path
+) -> list[Pair]:
+    """Returns the pairs with their files of weights.
+
+    Args:
+        pairs: without weights.
+        images: stem -> file.
+        weights: stem -> file.
+        where: the folder of the weights.
+
+    Raises:
+        ValueError: images without weights.
+    """
+    by_image = {images[stem]: file for stem, file in weights.items() if stem in images}
+    lonely = [pair.image.name for pair in pairs if pair.image not in by_image]
+    if lonely:
+        raise ValueError(f"{where}: {len(lonely)} images have no weights ({some(lonely)}); files share their name")
+    return [pair._replace(weight=by_image[pair.image]) for pair in pairs]
 
 
 def part_of(pairs: Sequence[Pair], split: str, shares: Mapping[str, float]) -> list[Pair]:

@@ -21,6 +21,9 @@ OnUnreadable: TypeAlias = Literal["stop", "skip"]
 _ATTEMPTS = 20
 
 
+_NO_WEIGHTS = torch.empty(0)
+
+
 class Sample(NamedTuple):
     """One sample, or a batch of them with a leading dimension.
 
@@ -29,12 +32,14 @@ class Sample(NamedTuple):
         mask: (H, W) uint8, int32 where the labels need it; it stays small until the loss reads it.
         pair: its number in the data set.
         unreadable: one line about each pair that was skipped in its place; "" for none.
+        weight: (H, W) float32 weights of the pixels; empty where the data set has none, and in evaluations.
     """
 
     image: Tensor
     mask: Tensor
     pair: int | Tensor
     unreadable: str | Sequence[str] = ""
+    weight: Tensor = _NO_WEIGHTS
 
 
 class TrainingSamples(Dataset[Sample]):
@@ -84,7 +89,7 @@ class TrainingSamples(Dataset[Sample]):
             # far enough ahead to be no neighbour of this item, and of its class where the sampler deals out classes
             pair, aim = self.draw(item + attempt * self.length * self.sampler.period)
             try:
-                sample = make_sample(self.dataset, self.pipeline, pair, seed, aim)
+                sample = make_sample(self.dataset, self.pipeline, pair, seed, aim, weighted=self.dataset.has_weights)
             except UnreadableFileError as error:
                 if self.on_unreadable == "stop":
                     raise
@@ -149,13 +154,26 @@ class EvaluationSamples(Dataset[Sample]):
 
 
 def make_sample(
-    dataset: SegmentationDataset, pipeline: Pipeline, index: int, seed: int, aim: Aim | None = None
+    dataset: SegmentationDataset,
+    pipeline: Pipeline,
+    index: int,
+    seed: int,
+    aim: Aim | None = None,
+    *,
+    weighted: bool = False,
 ) -> Sample:
-    """Reads one pair and transforms it."""
+    """Reads one pair, maybe with the weights of its pixels, and transforms it."""
     image = to_image_tensor(dataset.read_image(index))
     mask = torch.from_numpy(_writable_mask(dataset.read_mask(index), dataset, index))
-    image, mask, *_ = pipeline(image, mask, seed, aim)
-    return Sample(image, mask, index)
+    if not weighted:
+        image, mask = pipeline(image, mask, seed, aim)
+        return Sample(image, mask, index)
+    weight = torch.from_numpy(np.array(dataset.read_weight(index)))
+    if weight.shape != mask.shape:
+        sizes = f"{tuple(weight.shape)}, its mask of {tuple(mask.shape)}"
+        raise ValueError(f"{dataset.where}: the weights of {dataset.name(index)} are of size {sizes}")
+    image, mask, weight = pipeline(image, mask, seed, aim, [weight])
+    return Sample(image, mask, index, weight=weight)
 
 
 def to_image_tensor(image: NDArray[Any]) -> Tensor:

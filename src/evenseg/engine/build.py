@@ -60,6 +60,8 @@ def build_data(section: DatasetSection, key_path: str) -> Data:
     pipeline = build_pipeline(section, key_path, dataset.classes)
     with as_config_error(join_path(key_path, "transforms")):
         pipeline.check_channels(dataset.channels)
+        if dataset.has_weights:
+            pipeline.check_maps()
     return Data(dataset, pipeline)
 
 

@@ -190,6 +190,9 @@ def _check_dataset(section: DatasetSection, key_path: str) -> None:
     with found:
         kind = look_up(DATASETS, section, "data set", key_path, SegmentationDataset)
         check_keywords(kind, section.keywords, key_path=key_path)
+    if key_path != "train_dataset" and section.keywords.get("weights") is not None:
+        message = "is for training: evaluations count every pixel alike; leave it out"
+        found.add(ConfigError(message, key_path=join_path(key_path, "weights")))
     names = [transform.type for transform in section.transforms]
     for index, transform in enumerate(section.transforms):
         path = join_path(key_path, "transforms", index)

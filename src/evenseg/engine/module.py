@@ -95,6 +95,8 @@ class SegmentationModule(lightning.LightningModule):
         image = batch.image.contiguous(memory_format=torch.channels_last)
         outputs = forward_in_parts(self.inputs.network(self.model), image, self.config.accumulate)
         mask, weight = self.inputs.labels(batch.mask, self.classes.ignore_index)
+        if batch.weight.numel():
+            weight = batch.weight if weight is None else weight * batch.weight
         loss = self._loss_of(outputs, mask, image, weight, training=True)
         group = self.trainer.optimizers[0].param_groups[0]
         rate = group["lr"] / (group["lr_mult"] or 1.0)
