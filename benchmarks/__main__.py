@@ -114,12 +114,17 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "report":
         try:
             file = arguments.result or report.newest(RESULTS)
-            text = report.render(report.load(file))
+            loaded = report.load(file)
+            text, charts = report.render(loaded), report.plots(loaded)
         except (OSError, ValueError) as e:
             print(f"error: {e}", file=sys.stderr)
             return 2
         arguments.page.parent.mkdir(parents=True, exist_ok=True)
         arguments.page.write_text(text, encoding="utf-8")
+        folder = arguments.page.with_suffix("")
+        folder.mkdir(exist_ok=True)
+        for name, chart in charts.items():
+            (folder / name).write_text(chart, encoding="utf-8")
         print(text)
         print(f"{arguments.page} from {file}")
         return 0

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import machine, memory
-from benchmarks.losses_page import render
+from benchmarks.losses_page import chart, render
 from benchmarks.machine import ROOT
 from benchmarks.registry import baseline, mix_of
 from evenseg.bench.inputs import Batch, make_batch
 from evenseg.bench.timing import spread, timed
 
 SHAPES = ((2, 19, 512, 1024), (4, 2, 512, 512))
-RESULT = ROOT / "benchmarks" / "results" / "each_loss.json"
+RESULT = ROOT / "benchmarks" / "each_loss.json"
 PAGE = ROOT / "docs" / "losses.md"
 ROUNDS, SECONDS, FEWEST = 7, 4.0, 3  # a slow loss gets as many rounds as fit into the seconds
 
@@ -115,7 +115,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", action="store_true", help="write docs/losses.md from the last measurement")
     if not parser.parse_args(arguments).page:
         RESULT.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(render(json.loads(RESULT.read_text(encoding="utf-8"))), encoding="utf-8")
+    result = json.loads(RESULT.read_text(encoding="utf-8"))
+    PAGE.write_text(render(result), encoding="utf-8")
+    PAGE.with_suffix(".svg").write_text(chart(result), encoding="utf-8")
     print(PAGE)
     return 0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from benchmarks.plots import bars
 from evenseg.losses import LOSSES
 from evenseg.losses.base import StatisticLoss
 from evenseg.losses.guide import FAMILIES, GUIDE
@@ -100,6 +101,15 @@ def overview(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def chart(result: dict[str, Any]) -> str:
+    """Cost of every loss at the first shape, coloured by family, as SVG."""
+    rows = [r for r in result["rows"] if r["shape"][2:] == result["rows"][0]["shape"][2:] and r["ratio"]]
+    rows.sort(key=lambda r: r["ratio"]["median"])
+    values = {r["loss"]: r["ratio"]["median"] for r in rows}
+    shape = ", ".join(map(str, result["rows"][0]["shape"]))
+    return bars(f"Forward + backward beside F.cross_entropy at ({shape})", values, {name: GUIDE[name].family for name in values})
+
+
 def render(result: dict[str, Any]) -> str:
     """The whole page."""
     m, git = result["machine"], result["git"]
@@ -113,7 +123,7 @@ def render(result: dict[str, Any]) -> str:
     head = head.replace("{load_before}", str((result["load_before"] or ["?"])[0])).replace(
         "{load_after}", str((result["load_after"] or ["?"])[0])
     )
-    parts = [head, overview(result["rows"])]
+    parts = [head, "![cost of every loss](losses.svg)\n", overview(result["rows"])]
     for family in FAMILIES:
         names = [name for name in LOSSES if GUIDE[name].family == family]
         if names:

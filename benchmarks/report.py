@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import schema
 from benchmarks.machine import ROOT, git
 from benchmarks.peers import DISTRIBUTIONS
+from benchmarks.plots import bars, curves
 from benchmarks.registry import baseline_name
 from evenseg.bench.inputs import LOGITS
 
@@ -63,8 +64,43 @@ def dims(shape: Sequence[int]) -> str:
 
 def render(result: dict[str, Any]) -> str:
     """The page."""
-    parts = [_head(result), _targets(result), _speed(result), _memory(result), _sizes(result), _skipped(result)]
+    parts = [_head(result), _charts(result), _targets(result), _speed(result), _memory(result), _sizes(result), _skipped(result)]
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
+
+
+def plots(result: dict[str, Any]) -> dict[str, str]:
+    """The page's charts as SVG by file name: against other libraries at every shape, and time per pixel by size."""
+    charts: dict[str, str] = {}
+    for shape in _unique(r["shape"] for r in result["speed"]):
+        rows = [
+            r
+            for r in result["speed"]
+            if r["shape"] == shape and r["regime"] == "default" and r["logits"] == LOGITS[0] and r["ratio"] and r["row"] != "baseline"
+        ]
+        rows.sort(key=lambda r: r["ratio"]["median"])
+        labels = [f"{r['provider']}: {r['label']}" for r in rows]
+        labels = [text if len(text) <= 46 else text[:45] + "…" for text in labels]
+        values = dict(zip(labels, (r["ratio"]["median"] for r in rows)))
+        groups = dict(zip(labels, ("evenseg" if r["provider"] == "evenseg" else "others" for r in rows)))
+        if values:
+            title = f"Time beside {baseline_name((0, shape[1], 0, 0))} at {dims(shape)}, untrained-like, default allocator"
+            charts[f"peers_{'x'.join(map(str, shape))}.svg"] = bars(title, values, groups)
+    series = {}
+    for r in result["sizes"]:
+        if r["regime"] == "default":
+            name = baseline_name((0, r["channels"], 0, 0)).removeprefix("F.") if r["row"] == "baseline" else "Lovász"
+            name = name.replace("binary_cross_entropy_with_logits", "BCE").replace("cross_entropy", "CE")
+            series[f"{name}, {r['channels']} ch."] = [(s["pixels"] / 1e6, s["ns_per_pixel"]["median"]) for s in r["sizes"]]
+    if series:
+        ordered = dict(sorted(series.items(), key=lambda item: (item[0].split(", ")[1], item[0])))
+        charts["sizes.svg"] = curves("Time per pixel by size, default allocator", "million pixels", "nanoseconds per pixel", ordered)
+    return charts
+
+
+def _charts(result: dict[str, Any]) -> list[str]:
+    names = list(plots(result))
+    shown = [line for name in names for line in (f"![{name.removesuffix('.svg')}](performance/{name})", "")]
+    return ["## At a glance", "", *shown] if names else []
 
 
 def _head(result: dict[str, Any]) -> list[str]:

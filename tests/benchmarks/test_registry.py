@@ -93,6 +93,8 @@ def test_shipped_page_is_that_of_the_newest_result():
     newest = report.load(report.newest(command.RESULTS))
     assert page.read_text(encoding="utf-8") == report.render(newest), "run `python -m benchmarks report`"
     assert not newest["quick"]
+    for name, chart in report.plots(newest).items():
+        assert (page.with_suffix("") / name).read_text(encoding="utf-8") == chart, "run `python -m benchmarks report`"
 
 
 @pytest.mark.parametrize(
