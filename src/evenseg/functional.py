@@ -3,6 +3,7 @@
 from evenseg.losses.active_boundary import active_boundary_loss
 from evenseg.losses.auto_seg import auto_seg_loss
 from evenseg.losses.binary_cross_entropy import binary_cross_entropy_loss
+from evenseg.losses.cl_dice import cl_dice_loss
 from evenseg.losses.cross_entropy import cross_entropy_loss
 from evenseg.losses.dense_crf import dense_crf_loss
 from evenseg.losses.dice import dice_loss, log_cosh_dice_loss
@@ -10,6 +11,7 @@ from evenseg.losses.dynamic_feature import dynamic_feature_loss
 from evenseg.losses.exponential_logarithmic import exponential_logarithmic_loss
 from evenseg.losses.focal import focal_loss
 from evenseg.losses.generalized_dice import generalized_dice_loss
+from evenseg.losses.hausdorff import hausdorff_loss
 from evenseg.losses.jaccard import jaccard_loss
 from evenseg.losses.lovasz_hinge import lovasz_hinge_loss
 from evenseg.losses.lovasz_softmax import lovasz_softmax_loss
@@ -18,6 +20,7 @@ from evenseg.losses.ohem import bootstrapped_cross_entropy_loss, ohem_cross_entr
 from evenseg.losses.recall import recall_loss
 from evenseg.losses.rmi import rmi_loss
 from evenseg.losses.semantic_edge_aware import semantic_edge_aware_loss
+from evenseg.losses.signed_distance import signed_distance_boundary_loss
 from evenseg.losses.structural_similarity import structural_similarity_loss
 from evenseg.losses.tversky import focal_tversky_loss, tversky_loss
 
@@ -26,6 +29,7 @@ __all__ = [
     "auto_seg_loss",
     "binary_cross_entropy_loss",
     "bootstrapped_cross_entropy_loss",
+    "cl_dice_loss",
     "cross_entropy_loss",
     "dense_crf_loss",
     "dice_loss",
@@ -34,6 +38,7 @@ __all__ = [
     "focal_loss",
     "focal_tversky_loss",
     "generalized_dice_loss",
+    "hausdorff_loss",
     "jaccard_loss",
     "log_cosh_dice_loss",
     "lovasz_hinge_loss",
@@ -43,6 +48,7 @@ __all__ = [
     "recall_loss",
     "rmi_loss",
     "semantic_edge_aware_loss",
+    "signed_distance_boundary_loss",
     "structural_similarity_loss",
     "tversky_loss",
 ]

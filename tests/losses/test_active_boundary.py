@@ -136,7 +136,7 @@ def test_mistakes_in_options(options, message):
 
 
 def test_volumes_are_refused():
-    with pytest.raises(ValueError, match="for images"):
+    with pytest.raises(ValueError, match="for 2 spatial dimensions"):
         ActiveBoundaryLoss()(torch.zeros(1, 2, 3, 4, 5), torch.zeros(1, 3, 4, 5).long())
 
 

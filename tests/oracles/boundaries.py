@@ -13,13 +13,13 @@ IGNORE = 255
 
 
 def distances(marked):
-    """Distance of every pixel to the nearest marked one; inf without any."""
-    places = [np.array(p) for p in itertools.product(*map(range, marked.shape)) if marked[p]]
-    out = np.full(marked.shape, math.inf)
-    for p in itertools.product(*map(range, marked.shape)):
-        for q in places:
-            out[p] = min(out[p], math.sqrt(((np.array(p) - q) ** 2).sum()))
-    return out
+    """Distance of every pixel to the nearest marked one, of all pairs; inf without any."""
+    places = np.argwhere(np.ones(marked.shape, bool))
+    marks = np.argwhere(marked)
+    if len(marks) == 0:
+        return np.full(marked.shape, math.inf)
+    pairs = ((places[:, None] - marks[None]) ** 2).sum(-1)
+    return np.sqrt(pairs.min(1)).reshape(marked.shape)
 
 
 def class_probabilities(z, mode):
@@ -140,3 +140,73 @@ def active_boundary(
         )  # fmt: skip
     total = sum(b for _, b in pixels)
     return sum(a for a, _ in pixels) / total if total else 0.0
+
+
+# --- losses weighted by distances to the boundary
+
+
+def mean_of_classes(values, counted, class_weight):
+    """Mean over the counted classes of each group, then over the groups that have one."""
+    means = []
+    for value, use in zip(values, counted):
+        weights = [1.0 if class_weight is None else class_weight[c] for c in range(len(value))]
+        total = sum(k for k, u in zip(weights, use) if u)
+        if total > 0:
+            means.append(sum(k * v for k, v, u in zip(weights, value, use) if u) / total)
+    return sum(means) / len(means) if means else 0.0
+
+
+def class_mean(z, truth, weight, value_of, *, per_image, chosen, class_weight):
+    """`value_of(images, c)` averaged; chosen is "present" or a list of classes."""
+    groups = [[n] for n in range(len(z))] if per_image else [list(range(len(z)))]
+    values, counted = [], []
+    for group in groups:
+        alive = [weight[group, c].sum() > 0 for c in range(z.shape[1])]
+        use = [a and (truth[group, c].sum() > 0 if chosen == "present" else c in chosen) for c, a in enumerate(alive)]
+        values.append([value_of(group, c) if u else 0.0 for c, u in enumerate(use)])
+        counted.append(use)
+    return mean_of_classes(values, counted, class_weight)
+
+
+def two_sides(truth, weight):
+    """Distances of every pixel to the inside and to the outside of a mask; None where there is only one side."""
+    inside, outside = (truth > 0) & (weight > 0), (truth == 0) & (weight > 0)
+    return (distances(inside), distances(outside), inside, outside) if inside.any() and outside.any() else None
+
+
+def signed_distance_loss(z, y, w, *, mode="multiclass", chosen="present", per_image=False, class_weight=None, nonnegative=False):
+    truth, weight = one_hot(z, y, w)
+    p = class_probabilities(z, mode)
+
+    def value_of(group, c):
+        total = 0.0
+        for n in group:
+            sides = two_sides(truth[n, c], weight[n, c])
+            if sides is None:
+                continue
+            for i in itertools.product(*map(range, truth[n, c].shape)):
+                phi = -(sides[1][i] - 1) if sides[2][i] else sides[0][i]
+                excess = p[n, c][i] - (truth[n, c][i] if nonnegative else 0)
+                total += weight[n, c][i] * phi * excess if weight[n, c][i] > 0 else 0.0
+        return total / weight[group, c].sum()
+
+    return class_mean(z, truth, weight, value_of, per_image=per_image, chosen=chosen, class_weight=class_weight)
+
+
+def hausdorff_loss(z, y, w, *, mode="multiclass", chosen=None, per_image=False, class_weight=None, alpha=2.0, one_sided=False):
+    truth, weight = one_hot(z, y, w)
+    p = class_probabilities(z, mode)
+
+    def value_of(group, c):
+        total = 0.0
+        for n in group:
+            field = np.zeros(truth[n, c].shape)
+            for mask in [truth[n, c]] if one_sided else [truth[n, c], (p[n, c] > 0.5).astype(float)]:
+                sides = two_sides(mask, weight[n, c])
+                if sides is not None:
+                    field += np.where(sides[2], sides[1], sides[0]) ** alpha
+            total += (weight[n, c] * (p[n, c] - truth[n, c]) ** 2 * field).sum()
+        return total / weight[group, c].sum()
+
+    chosen = range(z.shape[1]) if chosen is None else chosen
+    return class_mean(z, truth, weight, value_of, per_image=per_image, chosen=chosen, class_weight=class_weight)

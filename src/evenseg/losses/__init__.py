@@ -7,6 +7,8 @@ from evenseg.losses.auto_seg import AutoSegLoss
 from evenseg.losses.base import PixelLoss, RegionLoss, StatisticLoss
 from evenseg.losses.binary_cross_entropy import BinaryCrossEntropyLoss
 from evenseg.losses.build import LossConfigError, OutputsLoss, build_loss
+from evenseg.losses.cl_dice import ClDiceLoss
+from evenseg.losses.class_maps import ClassMapLoss
 from evenseg.losses.cross_entropy import CrossEntropyLoss
 from evenseg.losses.dense_crf import DenseCRFLoss
 from evenseg.losses.dice import DiceLoss, LogCoshDiceLoss
@@ -14,6 +16,7 @@ from evenseg.losses.dynamic_feature import DynamicFeatureLoss
 from evenseg.losses.exponential_logarithmic import ExponentialLogarithmicLoss
 from evenseg.losses.focal import FocalLoss
 from evenseg.losses.generalized_dice import GeneralizedDiceLoss
+from evenseg.losses.hausdorff import HausdorffLoss
 from evenseg.losses.jaccard import JaccardLoss
 from evenseg.losses.lovasz_hinge import LovaszHingeLoss
 from evenseg.losses.lovasz_softmax import LovaszSoftmaxLoss
@@ -26,6 +29,7 @@ from evenseg.losses.presets import PRESETS, preset
 from evenseg.losses.recall import RecallLoss
 from evenseg.losses.rmi import RMILoss
 from evenseg.losses.semantic_edge_aware import SemanticEdgeAwareLoss
+from evenseg.losses.signed_distance import SignedDistanceBoundaryLoss
 from evenseg.losses.structural_similarity import StructuralSimilarityLoss
 from evenseg.losses.tversky import FocalTverskyLoss, TverskyLoss
 
@@ -53,6 +57,9 @@ LOSSES: dict[str, type[nn.Module]] = {
     "StructuralSimilarityLoss": StructuralSimilarityLoss,
     "ActiveBoundaryLoss": ActiveBoundaryLoss,
     "SemanticEdgeAwareLoss": SemanticEdgeAwareLoss,
+    "SignedDistanceBoundaryLoss": SignedDistanceBoundaryLoss,
+    "HausdorffLoss": HausdorffLoss,
+    "ClDiceLoss": ClDiceLoss,
     "MixedLoss": MixedLoss,
 }
 
@@ -63,6 +70,8 @@ __all__ = [
     "AutoSegLoss",
     "BinaryCrossEntropyLoss",
     "BootstrappedCrossEntropyLoss",
+    "ClDiceLoss",
+    "ClassMapLoss",
     "CrossEntropyLoss",
     "DenseCRFLoss",
     "DiceLoss",
@@ -71,6 +80,7 @@ __all__ = [
     "FocalLoss",
     "FocalTverskyLoss",
     "GeneralizedDiceLoss",
+    "HausdorffLoss",
     "JaccardLoss",
     "LogCoshDiceLoss",
     "LossConfigError",
@@ -87,6 +97,7 @@ __all__ = [
     "RecallLoss",
     "RegionLoss",
     "SemanticEdgeAwareLoss",
+    "SignedDistanceBoundaryLoss",
     "StatisticLoss",
     "StructuralSimilarityLoss",
     "TverskyLoss",

@@ -68,6 +68,8 @@ class ActiveBoundaryLoss(MapLoss):
         >>> mix(logits, torch.arange(3).repeat(2, 16, 6)[:, :, :16]).backward()
     """
 
+    dimensions = (2,)
+
     def __init__(
         self,
         *,
@@ -91,8 +93,6 @@ class ActiveBoundaryLoss(MapLoss):
         return 2 if self.mode == "binary" else num_classes
 
     def from_maps(self, maps: Maps, **context: Any) -> Tensor:
-        if maps.logits.dim() != 4:
-            raise ValueError(f"ActiveBoundaryLoss is for images (N, C, H, W), got logits of {maps.logits.dim()} dimensions")
         logits, labels, weight = self._classes(maps)
         valid = labels >= 0
         with torch.no_grad():

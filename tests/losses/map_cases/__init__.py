@@ -1,6 +1,6 @@
 """One record per loss on maps and way to use it, one file per family. test_map_battery.py runs the same checks over every record."""
 
-from map_cases import active_boundary, auto_seg, pairwise, rmi, semantic_edges, structural_similarity
+from map_cases import active_boundary, auto_seg, pairwise, rmi, semantic_edges, shapes, structural_similarity
 from map_cases.record import MapCase, context_of, map_batch
 
 CASES: list[MapCase] = [
@@ -9,6 +9,7 @@ CASES: list[MapCase] = [
     *pairwise.CASES,
     *rmi.CASES,
     *semantic_edges.CASES,
+    *shapes.CASES,
     *structural_similarity.CASES,
 ]
 
