@@ -100,6 +100,27 @@ def _mode(batch: Batch) -> str:
     return "binary" if batch.binary else "multiclass"
 
 
+def _in_mode(cls: type[L.MapLoss], batch: Batch) -> Call:
+    loss = cls(mode=_mode(batch))
+    return lambda: loss(batch.logits, batch.target)
+
+
+def active_boundary(batch: Batch) -> Call:
+    return _in_mode(L.ActiveBoundaryLoss, batch)
+
+
+def signed_distance(batch: Batch) -> Call:
+    return _in_mode(L.SignedDistanceBoundaryLoss, batch)
+
+
+def hausdorff(batch: Batch) -> Call:
+    return _in_mode(L.HausdorffLoss, batch)
+
+
+def cl_dice(batch: Batch) -> Call:
+    return _in_mode(L.ClDiceLoss, batch)
+
+
 def mix_of(binary: bool) -> L.MixedLoss:
     """CE + focal + Dice + Lovász, or BCE + focal + Dice + hinge for one channel."""
     if binary:
@@ -137,6 +158,10 @@ ROWS: tuple[Case, ...] = (
     Case("lovasz_sort", "lovasz", "evenseg", 'Lovász, method="sort"', sorted_lovasz, heavy=True),
     Case("semantic_edges", "boundary", "evenseg", "SEMEDA, 64 hidden channels", semantic_edges, heavy=True,
          note="a network of three 3x3 convolutions sees prediction and labels"),
+    Case("abl", "abl", "evenseg", "active boundary", active_boundary, heavy=True),
+    Case("signed_distance", "signed distance", "evenseg", "signed distance boundary", signed_distance, heavy=True),
+    Case("hausdorff", "hausdorff", "evenseg", "Hausdorff by distance transforms", hausdorff, heavy=True),
+    Case("cl_dice", "cl dice", "evenseg", "clDice, 3 iterations", cl_dice, heavy=True),
     Case("smp_lovasz", "lovasz", "smp", "LovaszLoss", peers.smp_lovasz, heavy=True),
     Case("smp_focal", "focal", "smp", "FocalLoss", peers.smp_focal, heavy=True),
     Case("smp_dice", "dice", "smp", "DiceLoss", peers.smp_dice, heavy=True),
