@@ -19,6 +19,7 @@ from evenseg.cli.fit_edges import fit_edges
 from evenseg.cli.losses import losses
 from evenseg.cli.options import ScalesCommand, SeedsCommand
 from evenseg.cli.predict import predict
+from evenseg.cli.search import search
 from evenseg.cli.stats import stats
 from evenseg.cli.train import train
 
@@ -37,6 +38,7 @@ app.command(cls=ScalesCommand)(evaluate)
 app.command(cls=ScalesCommand)(predict)
 app.command()(export)
 app.command(cls=SeedsCommand)(compare)
+app.command()(search)
 app.command()(demo)
 app.command()(losses)
 app.command()(bench)

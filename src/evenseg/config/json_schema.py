@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, PydanticJsonSchemaWarning
 
-from evenseg.config.schema import Config, Section
+from evenseg.config.schema import Config
+from evenseg.config.section import Section
 
 # a part of one's own: an import path, whose keywords are not known here
 _OWN: JsonSchemaValue = {

@@ -128,7 +128,8 @@ def override_config(config: Config, settings: Mapping[str, Any]) -> Config:
         as_read = load_config(config.source, config.overrides)
         if as_read.model_dump() == config.model_dump():
             return load_config(config.source, [*config.overrides, *assignments])
-    content = config.model_dump(exclude_none=True)
+    # lists, not tuples, whose entries can be set; a null inside a section is a value of its own
+    content = {key: value for key, value in config.model_dump(mode="json").items() if value is not None}
     for assignment in assignments:
         apply_override(content, assignment)
     return make_config(content, file=config.source)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from evenseg.config.errors import ConfigError, join_path, unknown_name
-from evenseg.config.schema import Config, Section
+from evenseg.config.schema import Config
+from evenseg.config.section import Section
 
 
 def apply_override(content: dict[Any, Any], assignment: str) -> str:
@@ -51,6 +53,29 @@ def apply_override(content: dict[Any, Any], assignment: str) -> str:
     return here
 
 
+def read_key(content: Mapping[Any, Any], key: str) -> Any:
+    """Returns the value at a key path of a plain mapping.
+
+    Raises:
+        KeyError: there is none; its argument says what is there instead.
+    """
+    parts = key.replace("[", ".").replace("]", "").split(".")
+    node: Any = content
+    here = ""
+    while parts:
+        name, parts = _next_key(node, parts)
+        if (isinstance(node, list | tuple) and isinstance(name, int) and name < len(node)) or (isinstance(node, dict) and name in node):
+            node = node[name]
+        elif isinstance(node, dict):
+            raise KeyError(f"{here or 'the configuration'} has the keys {', '.join(map(str, node))}")
+        elif isinstance(node, list | tuple):
+            raise KeyError(f"{here} has {len(node)} entries, counted from 0")
+        else:
+            raise KeyError(f"{here} is a single value and has no keys")
+        here = join_path(here, name)
+    return node
+
+
 def _read_value(key: str, text: str) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -67,7 +92,7 @@ def _read_value(key: str, text: str) -> Any:
 
 def _next_key(node: Any, parts: list[str]) -> tuple[Any, list[str]]:
     """Returns the next key of the path and what follows it; a key of the node may span several dotted parts."""
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):
         return (int(parts[0]) if parts[0].isdigit() else parts[0]), parts[1:]
     if isinstance(node, dict):
         named = {str(key): key for key in node}

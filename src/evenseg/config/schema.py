@@ -19,6 +19,8 @@ from pydantic import (
 )
 
 from evenseg.config.errors import ConfigError
+from evenseg.config.search import SearchSection
+from evenseg.config.section import Section
 from evenseg.config.training import ClipGrad, EarlyStop, Ema, ParamGroup, check_pattern
 
 _LOSS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -61,19 +63,6 @@ class Source:
     def _origin(self, key_path: str) -> str:
         above = [key for key in self.origins if key_path == key or key_path.startswith((f"{key}.", f"{key}["))]
         return self.origins[max(above, key=len)] if above else ""
-
-
-class Section(BaseModel):
-    """A part of open type, `{type: Name, **keywords}`; the keywords are checked against the type's signature."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    type: str
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """Everything beside the named fields, as written."""
-        return dict(self.model_extra or {})
 
 
 class DatasetSection(Section):
@@ -192,6 +181,7 @@ class Config(BaseModel):
         evaluation: how images are seen and measured.
         output: folder of the run or study; by default runs/NAME of the file.
         study: what `evenseg compare` does.
+        search: what `evenseg search` does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -230,6 +220,7 @@ class Config(BaseModel):
     evaluation: EvaluationSection = EvaluationSection()
     output: str | None = None
     study: StudySection | None = None
+    search: SearchSection | None = None
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from evenseg._dotted import import_dotted
 from evenseg.config.errors import ConfigError, join_path, unknown_name
 from evenseg.config.load import validation_error
-from evenseg.config.schema import Section
+from evenseg.config.section import Section
 
 
 def look_up(table: Mapping[str, Any], section: Section, kind: str, key_path: str, base: type | None = None) -> Any:

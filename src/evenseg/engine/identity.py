@@ -14,7 +14,7 @@ from evenseg.losses.phases import first_step
 # may differ when a run goes on: where things lie, on what it is computed, and what is only looked at
 FREE = (
     "name", "output", "device", "devices", "accumulate", "num_workers", "checkpoint_interval", "keep_checkpoints", "loggers",
-    "test_dataset", "on_unreadable", "study",
+    "test_dataset", "on_unreadable", "study", "search",
 )  # fmt: skip
 _DATASETS = ("train_dataset", "val_dataset")
 

@@ -2,5 +2,6 @@
 
 from evenseg.study.compare import compare, failures
 from evenseg.study.plan import config_of, run_folder
+from evenseg.study.search import search
 
-__all__ = ["compare", "config_of", "failures", "run_folder"]
+__all__ = ["compare", "config_of", "failures", "run_folder", "search"]

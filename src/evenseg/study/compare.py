@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import secrets
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,9 @@ from evenseg.config import Config, ConfigError, StudySection, dump_config
 from evenseg.engine import is_finished, is_resumable
 from evenseg.engine.placement import is_torchrun
 from evenseg.engine.run_folder import check_free
+from evenseg.study.folder import check_folder, device_name, read_facts, setup_lock, write_facts
 from evenseg.study.plan import make_plan, make_variants
+from evenseg.study.processes import work_in_processes
 from evenseg.study.queue import JOURNAL, Queue, check_storage, study_name
 
 
@@ -83,7 +82,7 @@ def compare(
     if "test" in splits and config.test_dataset is None:
         raise ConfigError("the test split is to be evaluated, but there is none", key_path="test_dataset", file=config.source)
     study = Path(output)
-    _check_folder(study)
+    check_folder(study, "study.json")
     if storage is not None:
         check_storage(storage, study)
     variants = make_variants(config, grid)
@@ -98,7 +97,7 @@ def compare(
     plan = make_plan(variants, seeds, study)
     for one in plan:
         if not overwrite and (is_finished(one.folder) or is_resumable(one.folder)):
-            check_same(one)
+            check_same(one.folder, one.config)
         else:
             check_free(one.folder, overwrite=overwrite)
     experiments = Experiments()
@@ -114,8 +113,8 @@ def compare(
         "device": device_name(config),
     }
     study.mkdir(parents=True, exist_ok=True)
-    with _setup_lock(study):
-        folder_id = str(_read_facts(study).get("id") or secrets.token_hex(8))
+    with setup_lock(study):
+        folder_id = str(read_facts(study).get("id") or secrets.token_hex(8))
         facts["id"] = folder_id
         job = Job(
             study=study,
@@ -129,7 +128,7 @@ def compare(
             prune=prune,
             splits=splits,
         )
-        _write_facts(study, facts | {"seconds": 0.0, "unfinished": []})
+        write_facts(study, facts | {"seconds": 0.0, "unfinished": []})
         (study / "config.yaml").write_text(dump_config(config.model_copy(update={"output": None})), encoding="utf-8")
         queue = job.queue()
         queue.reap()
@@ -138,11 +137,11 @@ def compare(
     _say_what_is_done(job, queue, say)
 
     def after_each(queue: Queue) -> None:
-        _write_facts(study, facts | _progress(job, queue))
+        write_facts(study, facts | _progress(job, queue))
 
     after_each(queue)
     if workers > 1:
-        _work_in_processes(job, facts, workers, say)
+        work_in_processes(min(workers, len(plan)), _worker, (job, dict(facts)), say)
     # what worker processes that died left behind, or everything where there is one worker
     work(job, queue, experiments, say, after_each)
     states = queue.states()
@@ -159,32 +158,10 @@ def compare(
     return write_study_report(study)
 
 
-def device_name(config: Config) -> str:
-    """Returns the name of what the runs are computed on."""
-    import torch
-
-    from evenseg.engine.run_folder import describe_environment
-
-    facts = describe_environment(config.seed)
-    if config.device != "cpu" and torch.cuda.is_available():
-        return str(facts["gpu"])
-    threads = facts["threads"]
-    return f"{facts['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
-
-
 def failures(study: str | Path) -> list[str]:
     """Returns one line for every run of a study that failed."""
-    unfinished = _read_facts(Path(study)).get("unfinished", [])
+    unfinished = read_facts(Path(study)).get("unfinished", [])
     return [f"{run['loss']}, seed {run['seed']}: {run['reason']}" for run in unfinished if run["state"] == "failed"]
-
-
-def _check_folder(study: Path) -> None:
-    if study.exists() and not study.is_dir():
-        raise ValueError(f"{study} is a file; choose another --output")
-    # `runs` alone comes from single runs trained for this study
-    found = {entry.name for entry in study.iterdir() if not entry.name.startswith(".")} if study.exists() else set()
-    if found - {"runs"} and not (study / "study.json").is_file():
-        raise ValueError(f"{study} exists and is no study folder; choose another --output")
 
 
 def _say_what_is_done(job: Any, queue: Queue, say: Callable[[str], None]) -> None:
@@ -197,57 +174,10 @@ def _say_what_is_done(job: Any, queue: Queue, say: Callable[[str], None]) -> Non
             say(f"{job.title(one)}: {states[one.key].state} before ({retry}): {states[one.key].reason}")
 
 
-def _work_in_processes(job: Any, facts: Mapping[str, Any], workers: int, say: Callable[[str], None]) -> None:
-    """Lets worker processes take runs until none is left."""
-    # forked processes beside a running OpenMP pool hang
-    context = multiprocessing.get_context("spawn")
-    processes = []
-    gpus = _visible_gpus()
-    for number in range(min(workers, len(job.plan))):
-        # read by CUDA when the worker starts; the parent has its own by now
-        kept = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if len(gpus) > 1:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        process = context.Process(target=_worker_process, args=(job, dict(facts), number + 1, workers))
-        process.start()
-        if len(gpus) > 1:
-            if kept is None:
-                del os.environ["CUDA_VISIBLE_DEVICES"]
-            else:
-                os.environ["CUDA_VISIBLE_DEVICES"] = kept
-        processes.append(process)
-    for number, process in enumerate(processes, start=1):
-        process.join()
-        if process.exitcode:
-            say(f"worker {number} ended with exit code {process.exitcode}")
-
-
-def _worker_process(job: Any, facts: Mapping[str, Any], number: int, workers: int) -> None:
-    import torch
-
+def _worker(say: Callable[[str], None], job: Any, facts: Mapping[str, Any]) -> None:
     from evenseg.study.worker import Experiments, work
 
-    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    try:
-        work(
-            job,
-            job.queue(),
-            Experiments(),
-            lambda line: print(f"worker {number}: {line}", file=sys.stderr, flush=True),
-            lambda queue: _write_facts(job.study, dict(facts) | _progress(job, queue)),
-        )
-    except KeyboardInterrupt:
-        # the parent got it too and reports it
-        sys.exit(130)
-
-
-def _visible_gpus() -> list[str]:
-    import torch
-
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name.strip()]
-    return [str(index) for index in range(torch.cuda.device_count())]
+    work(job, job.queue(), Experiments(), say, lambda queue: write_facts(job.study, dict(facts) | _progress(job, queue)))
 
 
 def _progress(job: Any, queue: Queue) -> dict[str, Any]:
@@ -264,26 +194,3 @@ def _progress(job: Any, queue: Queue) -> dict[str, Any]:
             row = {"loss": one.variant.name, "seed": one.seed, "state": state.state, "reason": why_not_finished(state)}
             unfinished.append(row)
     return {"seconds": round(seconds, 3), "unfinished": unfinished}
-
-
-def _setup_lock(study: Path) -> Any:
-    from filelock import FileLock
-
-    return FileLock(study / ".study.lock", timeout=60)
-
-
-def _read_facts(study: Path) -> dict[str, Any]:
-    file = study / "study.json"
-    if not file.is_file():
-        return {}
-    try:
-        return dict(json.loads(file.read_text("utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{file}: not valid JSON ({error})") from error
-
-
-def _write_facts(study: Path, facts: Mapping[str, Any]) -> None:
-    # several processes write it: a reader must never see half of one
-    partial = study / f".study.json.{os.getpid()}"
-    partial.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, study / "study.json")

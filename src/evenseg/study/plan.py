@@ -68,7 +68,7 @@ def make_variants(config: Config, grid: Mapping[str, Sequence[Any]]) -> list[Var
         changed = (override_config(config, settings) if settings else config).model_copy(update={"study": None})
         names = [loss_name(changed)] if changed.losses is None else list(changed.losses)
         for loss in names:
-            one = changed if changed.losses is None else _choose_loss(changed, loss)
+            one = changed if changed.losses is None else choose_loss(changed, loss)
             label = loss + "".join(f",{short}={_as_text(value)}" for short, value in _short(settings).items())
             one = one.model_copy(update={"name": label})
             variants.append(Variant(label, loss, settings, one, changed))
@@ -94,10 +94,10 @@ def config_of(config: Config, name: str, seed: int) -> Config:
     Raises:
         ConfigError: no such name.
     """
-    return _choose_loss(config, name).model_copy(update={"seed": seed, "study": None})
+    return choose_loss(config, name).model_copy(update={"seed": seed, "study": None})
 
 
-def _choose_loss(config: Config, name: str) -> Config:
+def choose_loss(config: Config, name: str) -> Config:
     losses = config.losses or {}
     if name not in losses:
         raise ConfigError(unknown_name("loss", name, losses), key_path="losses", file=config.source)

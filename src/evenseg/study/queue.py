@@ -91,7 +91,7 @@ class Queue:
                 storage=self._storage,
                 study_name=name,
                 direction="maximize",
-                sampler=optuna.samplers.RandomSampler(),
+                sampler=optuna.samplers.RandomSampler(),  # never asked: the values of a run are known
                 pruner=pruner or optuna.pruners.NopPruner(),
                 load_if_exists=True,
             )
@@ -126,20 +126,17 @@ class Queue:
         `put_back`; an exception that gets out puts it back.
         """
         self.reap()
-        for trial in self._trials("WAITING"):
-            key = trial.user_attrs.get("run")
-            if key not in self.entries:
-                continue
-            entry = self.entries[key]
+        for entry, waiting in self._candidates():
             with ExitStack() as stack:
                 try:
                     stack.enter_context(run_lock(entry.folder))
                 except RunBusyError as error:
-                    self.busy[key] = str(error)
+                    self.busy[entry.key] = str(error)
                     continue
-                if not self._take(trial):
+                trial = waiting or self._ask(entry)
+                if trial is None or not self._take(trial):
                     continue
-                self.busy.pop(key, None)
+                self.busy.pop(entry.key, None)
                 claim = Claim(self, entry, trial)
                 with self._heartbeat(trial._trial_id):
                     try:
@@ -165,6 +162,17 @@ class Queue:
                 if self._storage.get_trial(trial._trial_id).state.name == "RUNNING" and self._end(trial, "FAIL"):
                     self._again(trial)
 
+    def _candidates(self) -> Iterator[tuple[Entry, Any]]:
+        """Yields runs that can be taken, with their waiting trial; None for one that has to be asked for."""
+        for trial in self._trials("WAITING"):
+            key = trial.user_attrs.get("run")
+            if key in self.entries:
+                yield self.entries[key], trial
+
+    def _ask(self, entry: Entry) -> Any:
+        """Returns a new, running trial for a run that had none; None where there is none to be had."""
+        return None
+
     def times_killed(self, key: str) -> int:
         """Returns how many times in a row the run's process was killed."""
         count = 0
@@ -176,9 +184,19 @@ class Queue:
         return count
 
     def _again(self, trial: Any) -> None:
-        entry = self.entries[trial.user_attrs["run"]]
-        if self.times_killed(entry.key) < MAX_KILLED:
-            self._enqueue(entry, {name: trial.user_attrs.get(name, False) for name in ("overwrite", "again")})
+        if self.times_killed(trial.user_attrs["run"]) < MAX_KILLED:
+            self._enqueue_like(trial)
+
+    def _enqueue_like(self, trial: Any) -> None:
+        """Queues the run of an ended trial again, with the values that it had."""
+        from optuna.trial import TrialState, create_trial
+
+        kept = {name: value for name, value in trial.user_attrs.items() if name not in ("folder_id", "reason", "duplicate")}
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, user_attrs=kept
+            )
+        )
 
     def _stale(self, study: Any, trial: Any) -> None:
         """Called by Optuna for a trial of another machine that fell silent."""
@@ -214,9 +232,10 @@ class Queue:
         from optuna.trial import TrialState
 
         with suppress(UpdateFinishedTrialError):
-            if not self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
-                return False
-            self._storage.set_trial_user_attr(trial._trial_id, "folder_id", self.folder_id)
+            if trial.state == TrialState.WAITING:
+                if not self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
+                    return False
+                self._storage.set_trial_user_attr(trial._trial_id, "folder_id", self.folder_id)
             # two processes that start together may both have queued a run: the first trial of it counts
             key = trial.user_attrs["run"]
             for other in self._trials("WAITING", "RUNNING", "COMPLETE"):
@@ -277,6 +296,11 @@ class Claim:
         self.overwrite = bool(trial.user_attrs.get("overwrite"))
         self._queue, self._trial = queue, trial
 
+    @property
+    def params(self) -> dict[str, Any]:
+        """The values of the trial."""
+        return dict(self._trial.params)
+
     def live_trial(self) -> Any:
         """Returns Optuna's handle for reporting intermediate scores."""
         import optuna
@@ -290,25 +314,26 @@ class Claim:
 
     def fail(self, reason: str) -> None:
         """Records the run as failed, and why."""
-        self._reason(reason)
+        self.note("reason", reason[:2000])
         self._end("FAIL")
 
     def prune(self, reason: str) -> None:
         """Records the run as stopped because it lagged behind."""
-        self._reason(reason)
+        self.note("reason", reason[:2000])
         self._end("PRUNED")
 
     def put_back(self) -> None:
         """Queues the run again, as when this process was interrupted."""
-        self._reason("interrupted")
+        self.note("reason", "interrupted")
         self._end("FAIL")
-        self._queue._enqueue(self.entry, {"overwrite": self.overwrite, "again": self.overwrite})
+        self._queue._enqueue_like(self._trial)
 
-    def _reason(self, reason: str) -> None:
+    def note(self, name: str, value: Any) -> None:
+        """Keeps something about the run in the storage."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         with suppress(UpdateFinishedTrialError):
-            self._queue._storage.set_trial_user_attr(self._trial._trial_id, "reason", reason[:2000])
+            self._queue._storage.set_trial_user_attr(self._trial._trial_id, name, value)
 
     def _end(self, state: str, value: float | None = None) -> None:
         self.ended = True

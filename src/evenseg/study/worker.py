@@ -6,6 +6,7 @@ import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +128,33 @@ def measure(one: PlannedRun, splits: Sequence[str]) -> None:
 
 def _train(job: Job, one: PlannedRun, claim: Claim, experiments: Experiments, say: Callable[[str], None]) -> None:
     title = job.title(one)
-    try:
+
+    def train() -> float | None:
         if is_finished(one.folder) and not claim.overwrite:
-            check_same(one)
+            check_same(one.folder, one.config)
             say(f"{title}: finished before, kept")
         else:
             report = ReportScores(claim.live_trial(), prunable=job.prune and one.variant.name != job.variants[0].name)
             experiment = replace(experiments.of(one.variant), config=one.config)
-            going_on = not claim.overwrite and is_resumable(one.folder)
-            if going_on:
-                check_same(one)
-            run(experiment, one.folder, overwrite=claim.overwrite, title=title, going_on=going_on, callbacks=[report])
+            train_or_go_on(experiment, one.folder, title, [report], overwrite=claim.overwrite)
         measure(one, job.splits)
+        return read_score(one.folder)
+
+    settle(claim, title, say, train)
+
+
+def train_or_go_on(experiment: Experiment, folder: Path, title: str, callbacks: Sequence[Any], *, overwrite: bool = False) -> None:
+    """Trains a run, from its last checkpoint where it was broken off."""
+    going_on = not overwrite and is_resumable(folder)
+    if going_on:
+        check_same(folder, experiment.config)
+    run(experiment, folder, overwrite=overwrite, title=title, going_on=going_on, callbacks=callbacks)
+
+
+def settle(claim: Claim, title: str, say: Callable[[str], None], train: Callable[[], float | None]) -> None:
+    """Trains what was claimed and ends its trial with the score, or with the reason why there is none."""
+    try:
+        score = train()
     except PrunedError as pruned:
         claim.prune(str(pruned))
         say(f"{title}: {pruned}")
@@ -152,7 +168,7 @@ def _train(job: Job, one: PlannedRun, claim: Claim, experiments: Experiments, sa
         claim.fail(reason)
         say(f"{title}: failed: {reason}")
     else:
-        claim.finish(read_score(one.folder))
+        claim.finish(score)
 
 
 class PrunedError(Exception):
@@ -160,35 +176,53 @@ class PrunedError(Exception):
 
 
 class ReportScores(lightning.Callback):
-    """Tells Optuna every validation score, and stops the run where its pruner says so."""
+    """Tells Optuna every validation score, and stops the run where its pruner says so.
 
-    def __init__(self, trial: Any, *, prunable: bool) -> None:
+    Args:
+        trial: Optuna's handle.
+        prunable: whether the run may be stopped.
+        score: of a validation row; None where it is undefined.
+        name: of the score, for the reason.
+        lagging: what the pruner stops, for the reason.
+    """
+
+    def __init__(
+        self,
+        trial: Any,
+        *,
+        prunable: bool,
+        score: Callable[[Mapping[str, Any]], float | None] = itemgetter("miou"),
+        name: str = "mIoU",
+        lagging: str = "in the lowest quarter",
+    ) -> None:
         self._trial, self._prunable = trial, prunable
+        self._score, self._name, self._lagging = score, name, lagging
         self._reported: set[int] = set()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         recorder = next(callback for callback in trainer.callbacks if isinstance(callback, Recorder))
         row = recorder.last
+        score = None if row is None else self._score(row)
         # behind the last step the validation may run twice
-        if row is None or row["miou"] is None or row["step"] in self._reported:
+        if row is None or score is None or row["step"] in self._reported:
             return
         self._reported.add(row["step"])
-        self._trial.report(row["miou"], row["step"])
+        self._trial.report(score, row["step"])
         if self._prunable and row["step"] < recorder.iters and self._trial.should_prune():
             raise PrunedError(
-                f"pruned at step {row['step']} of {recorder.iters} with mIoU {100 * row['miou']:.2f} %: "
-                "in the lowest quarter of the runs at that step"
+                f"pruned at step {row['step']} of {recorder.iters} with {self._name} {100 * score:.2f} %: "
+                f"{self._lagging} of the runs at that step"
             )
 
 
-def check_same(one: PlannedRun) -> None:
+def check_same(folder: Path, config: Config) -> None:
     """Raises ValueError when a run in the way was made from another configuration."""
-    before = deciding_settings(load_config(one.folder / "config.yaml"))
-    now = deciding_settings(one.config)
+    before = deciding_settings(load_config(folder / "config.yaml"))
+    now = deciding_settings(config)
     changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise ValueError(
-            f"{one.folder} holds a run of another configuration (differs in {', '.join(changed)}); "
+            f"{folder} holds a run of another configuration (differs in {', '.join(changed)}); "
             "choose another --output or pass --overwrite"
         )
 
