@@ -131,7 +131,7 @@ class SearchQueue(Queue):
             return None  # another process was faster
         number, kept = self.numbers[entry.key], self.study.sampler
         # not by Study.ask, which would take a trial that waits to be trained again
-        trial_id = self._storage.create_new_trial(self.study._study_id)
+        trial_id = self.study._storage.create_new_trial(self.study._study_id)
         self.study.sampler = self._sampler(number)
         trial = optuna.trial.Trial(self.study, trial_id)
         for dimension in self.job.space.dimensions:
@@ -183,8 +183,8 @@ def search(
     folder = Path(output)
     section = _section(config, trials, storage, workers)
     with _naming_the_file(config):
-        _check_proxy(config, loss, section)
         written = single_loss(config, loss, {})
+        _check_proxy(config, loss, section)
         space = make_space(written, section.parameters)
         make_sampler(section.sampler, space, section.seed)
     check_folder(folder, FACTS, "trials")
@@ -324,7 +324,7 @@ def _worker(say: Say, job: Job) -> None:
 def _train(job: Job, number: int, claim: Claim, experiments: Experiments, say: Say) -> None:
     from evenseg.study.worker import ReportScores, check_same, settle, train_or_go_on
 
-    title = f"[{number + 1}/{job.section.trials}]"
+    title = f"trial {number} of {job.section.trials}"
     values = claim.params
 
     def train() -> float:
@@ -346,7 +346,8 @@ def _train(job: Job, number: int, claim: Claim, experiments: Experiments, say: S
             scores.append(0.0 if score is None else score)
             seconds += float(summary["seconds"])
             # of no use to anyone, and large
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            for name in ("checkpoints", "overlays"):
+                shutil.rmtree(folder / name, ignore_errors=True)
         claim.note("seconds", seconds)
         mean = fmean(scores)
         say(f"{title}: {job.section.metric} {100 * mean:.2f} %, {seconds:.0f} s")

@@ -14,7 +14,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
-from evenseg.config import Section, check_keywords, construct, look_up
+from evenseg.config import ConfigError, Section, check_keywords, construct, look_up
 from evenseg.study.search_space import Space
 
 NUMBER = "number"  # user attribute of a trial: its place among the trials of the search, from 0
@@ -136,7 +136,7 @@ def _random(space: Space, **keywords: Any) -> optuna.samplers.BaseSampler:
 
 def _cma(space: Space, **keywords: Any) -> optuna.samplers.BaseSampler:
     if importlib.util.find_spec("cmaes") is None:
-        raise ValueError("the CMA sampler needs the package cmaes: pip install cmaes")
+        raise ConfigError("CMA needs the package cmaes: pip install cmaes", key_path="search.sampler.type")
     return optuna.samplers.CmaEsSampler(**{"x0": space.start, **keywords})
 
 
