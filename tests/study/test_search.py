@@ -237,7 +237,7 @@ def test_lagging_runs_are_pruned(focal, tmp_path, monkeypatch):
 
 MISTAKES = [
     ({"parameters": {"optimizer.lr": {"low": 0.1, "high": 1}}}, "search.parameters.optimizer.lr: only keys of the loss section"),
-    ({"parameters": {"loss.types[0].gama": {"low": 0.1, "high": 1}}}, r"gama: there is no value to begin with: .* keys type, gamma; write one"),
+    ({"parameters": {"loss.types[0].gama": {"low": 0.1, "high": 1}}}, r"there is no value to begin with: .* keys type, gamma; write one"),
     ({"parameters": {"loss.types[1].gamma": {"low": 0.1, "high": 1}}}, r"loss.types has 1 entries, counted from 0; write one"),
     ({"parameters": {"loss.types[0].gamma": {"low": 3, "high": 5}}}, r"begin with, 2.0, is not within \[3, 5\]"),
     ({"parameters": {"loss.types[0].type": {"low": 3, "high": 5}}}, "a range is for a number, but the configuration has 'FocalLoss'"),
@@ -339,7 +339,7 @@ def test_the_report_knows_the_curves_of_every_metric():
 def test_cma_says_what_it_lacks(focal, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     focal["search"]["sampler"] = {"type": "CMA"}
-    with pytest.raises(ConfigError, match="search.sampler.type: CMA needs the package cmaes: pip install cmaes"):
+    with pytest.raises(ConfigError, match=r"search\.sampler\.type: CMA needs the package cmaes"):
         search(make_config(focal), tmp_path / "s")
 
 

@@ -92,7 +92,7 @@ def caveats(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list
     """Says what the number of the best trial does not tell."""
     runs = wording.counted(len(facts["seeds"]), "short run")
     notes = [
-        f"It is the highest of many measurements of {runs} each, on the images that chose it: part of its lead is chance. Whether it "
+        f"That is the highest of many measurements of {runs} each, on the images that chose it: part of its lead is chance. Whether it "
         "holds, evenseg compare tells, with best_loss.yml and the loss as it was written, at full length and over several seeds."
     ]
     failed = sum(row["state"] == "failed" for row in rows)
@@ -114,6 +114,7 @@ def trial_figure(scored: Sequence[Mapping[str, Any]], metric: str, samples: int 
         figure.add_trace(_dots(go, [row["number"] for row in means], means, 2, figures.SYMBOLS[2], 11))
     figure.add_trace(_best_so_far(go, [row["number"] for row in scored], scored))
     figure.update_layout(hovermode="closest")
+    figure.update_xaxes(zeroline=False)
     return figures.finish(figure, 340, f"{metric}, %", "trial")
 
 
@@ -130,6 +131,7 @@ def cost_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     figure.add_trace(_dots(go, [spent[row["number"]] for row in scored], scored, 0, figures.SYMBOLS[0]))
     figure.add_trace(_best_so_far(go, [spent[row["number"]] for row in scored], scored))
     figure.update_layout(hovermode="closest")
+    figure.update_xaxes(zeroline=False)
     return figures.finish(figure, 300, f"{metric}, %", "minutes of training, all workers together")
 
 

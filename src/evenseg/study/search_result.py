@@ -56,8 +56,8 @@ def write_loss(file: Path, loss: Mapping[str, Any], facts: Mapping[str, Any], be
     finished = sum(row["value"] is not None for row in rows)
     found = f"{facts['metric']} {100 * best['value']:.2f} % after {facts['iters']} proxy steps"
     before = "" if first is None else f", {100 * first:.2f} % as it was written (trial 0)"
-    comment = f"# evenseg search | {found} (trial {best['number']}, the best of {finished} by {facts['sampler']}){before}\n"
-    text = comment + yaml.safe_dump({"loss": _plain(loss)}, sort_keys=False, default_flow_style=None, width=120)
+    comment = f"# evenseg search | {found}\n# (trial {best['number']}, the best of {finished} by {facts['sampler']}){before}\n"
+    text = comment + yaml.safe_dump({"loss": _plain(loss)}, sort_keys=False, default_flow_style=None, width=100)
     _replace(file, text)
 
 
