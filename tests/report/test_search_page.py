@@ -70,8 +70,8 @@ def test_points_of_a_curve():
 
 
 def test_no_search(tmp_path):
-    with pytest.raises(ValueError, match="search.json is missing: .* holds no search"):
+    with pytest.raises(ValueError, match=r"search\.json is missing: .* holds no search"):
         write_search_report(tmp_path)
     (tmp_path / "search.json").write_text("{")
-    with pytest.raises(ValueError, match="search.json: not valid JSON"):
+    with pytest.raises(ValueError, match=r"search\.json: not valid JSON"):
         write_search_report(tmp_path)
