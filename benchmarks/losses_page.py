@@ -23,6 +23,10 @@ peak over the inputs (the gradient counts) beside that of `F.cross_entropy`. All
 allocator. Losses that are binary by default get one channel, and `F.binary_cross_entropy_with_logits` in place of the
 baseline.
 
+Under `torch.compile` every loss is one graph (`fullgraph=True`), with three exceptions: `OhemCrossEntropyLoss` and
+`BootstrappedCrossEntropyLoss` choose a number of pixels on the host, and `ActiveBoundaryLoss` goes on with as many pixels as it finds
+boundaries; their graphs may break, their values do not change.
+
 - Machine: {machine}
 - Software: {software}
 - Measured: {date}, commit {commit}{changed}, load average {load_before} before and {load_after} after

@@ -110,7 +110,7 @@ def test_loss_over_windows_is_weighted_by_valid_pixels():
     sample = Sample(image, mask, torch.tensor([7]))
     classes = build_data(make_config_of_roads(), "val_dataset").dataset.classes
     meter = ImageMeter(classes, EvaluationSection(window=(4, 6), stride=(4, 6)))
-    counts = meter.measure(Zero(), sample, lambda outputs, window: (window != 255).sum().float())
+    counts = meter.measure(Zero(), sample, lambda outputs, window, image: (window != 255).sum().float())
     # windows of 12 and 0 valid pixels
     assert counts[7].loss == 12
     assert counts[7].matrix.sum() == 12

@@ -243,3 +243,15 @@ def test_region_losses_are_smallest_at_the_soft_label(case):
     assert best <= 1e-4
     for other in (2 * z, 0.5 * z, z + 0.1 * torch.randn(z.shape, generator=torch.manual_seed(1))):
         assert loss(other, t) > best
+
+
+@pytest.mark.parametrize("case", [c for c in BASIC if c.weight_repeats], ids=str)
+def test_compiles_without_a_graph_break(case):
+    """All but the losses that choose a number of pixels on the host: docs/losses.md names them."""
+    b = batch(case).to(torch.float32)
+    loss = case.build()
+    value, gradient = evaluate(loss, b.z, b.y)
+    torch._dynamo.reset()
+    compiled, compiled_gradient = evaluate(torch.compile(loss, fullgraph=True, backend="aot_eager"), b.z, b.y)
+    assert close(compiled, value, 1e-5)
+    assert relative(compiled_gradient, gradient) < 1e-3

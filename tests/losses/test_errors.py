@@ -175,7 +175,7 @@ OPTIONS = {
     "classes of mined pixels": (L.OhemCrossEntropyLoss, {"classes": [1]}, "OhemCrossEntropyLoss is a mean over pixels"),
     "mode": (L.DiceLoss, {"mode": "multi"}, "mode must be one of 'multiclass', 'binary', 'multilabel', got 'multi'"),
     "reduction": (L.DiceLoss, {"reduction": "avg"}, "reduction must be one of 'mean', 'sum', 'none', got 'avg'"),
-    "engine": (L.DiceLoss, {"engine": "cuda"}, "engine must be one of 'auto', 'eager', 'numba', got 'cuda'"),
+    "engine": (L.DiceLoss, {"engine": "cuda"}, "engine must be one of 'auto', 'eager', 'numba', 'triton', got 'cuda'"),
     "ignore_index": (L.DiceLoss, {"ignore_index": "255"}, "ignore_index must be an integer or None, got '255'"),
     "flag": (L.DiceLoss, {"per_image": 1}, "per_image must be true or false, got 1"),
     "smooth": (L.DiceLoss, {"smooth_num": -1.0}, r"smooth_num must lie in \[0, inf\], got -"),

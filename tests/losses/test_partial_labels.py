@@ -220,7 +220,7 @@ MISTAKES = {
     "label range": (lambda: L.DiceLoss()(Z, Y + 7, annotated=[[0], [1]]), r"outside the classes 0\.\.2 .* 7 \(32 pixels\)"),
     "own loss": (
         lambda: build_loss({"type": "torch.nn.CrossEntropyLoss"})(Z, Y, annotated=[[0], [1]]),
-        "CrossEntropyLoss takes no annotated: partial labels need a loss on sums",
+        "CrossEntropyLoss takes no annotated: partial labels need the losses on sums over pixels",
     ),
     "own loss in a mix": (
         lambda: L.MixedLoss([L.DiceLoss(), torch.nn.CrossEntropyLoss()], [1, 1])(Z, Y, annotated=[[0], [1]]),

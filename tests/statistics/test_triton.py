@@ -14,9 +14,7 @@ from evenseg.statistics import Members, explain, segment_statistics
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are first imported
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU, conftest.py turns the interpreter on
 
 EVERYTHING = Members(
     prob=True, prob_sq=True, overlap=True, nll=True, nll_all=True, focal=(0.0, 1.5, 2.0), power=(0.3,), hits=True, errors=True,

@@ -49,6 +49,7 @@ class SemanticEdgeAwareLoss(MapLoss):
     """
 
     modes = ("multiclass", "binary")
+    dimensions = (2,)
     files = ("edges",)
 
     def __init__(
@@ -73,8 +74,6 @@ class SemanticEdgeAwareLoss(MapLoss):
         return max(num_classes, 2)
 
     def from_maps(self, maps: Maps, **context: Any) -> Tensor:
-        if maps.logits.dim() != 4:
-            raise ValueError(f"SemanticEdgeAwareLoss needs images, logits (N, C, H, W), got {tuple(maps.logits.shape)}")
         probs, truth = maps.probs(), maps.truth
         if probs.shape[1] == 1:
             probs, truth = torch.cat([1 - probs, probs], 1), torch.cat([1 - truth, truth], 1)
