@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks import machine, memory
+from benchmarks import machine, memory, peers
 from benchmarks.losses_page import chart, render
 from benchmarks.machine import ROOT
 from benchmarks.registry import baseline, mix_of
-from evenseg.bench.inputs import Batch, make_batch
+from evenseg.bench.inputs import IGNORE, Batch, make_batch
 from evenseg.bench.timing import spread, timed
 
 SHAPES = ((2, 19, 512, 1024), (4, 2, 512, 512))
@@ -58,6 +58,52 @@ def prepare(name: str, batch: Batch) -> Callable[[], Tensor]:
     return lambda: loss(batch.logits, batch.target, **context)
 
 
+def smp(batch: Batch, name: str) -> Callable[[], Tensor]:
+    """A loss of segmentation-models-pytorch."""
+    kind = "binary" if batch.binary else "multiclass"
+    loss = getattr(peers.load("smp"), name)(kind, ignore_index=IGNORE)
+    return lambda: loss(batch.logits, batch.target)
+
+
+def monai(batch: Batch, name: str) -> Callable[[], Tensor]:
+    """A loss of MONAI; it knows no ignore index."""
+    made = getattr(peers.load("monai"), name)
+    if name == "SoftclDiceLoss":
+        loss = made()
+        onehot = torch.nn.functional.one_hot(batch.without_ignored(), batch.channels).movedim(-1, 1).float()
+        return lambda: loss(onehot, batch.logits.softmax(1))
+    loss = made(to_onehot_y=True, softmax=True)
+    target = batch.without_ignored().unsqueeze(1)
+    return lambda: loss(batch.logits, target)
+
+
+# the same loss elsewhere; Hausdorff's distances are SciPy's there
+PEERS: dict[str, tuple[Callable[[Batch, str], Callable[[], Tensor]], str]] = {
+    "FocalLoss": (smp, "FocalLoss"), "DiceLoss": (smp, "DiceLoss"), "JaccardLoss": (smp, "JaccardLoss"),
+    "TverskyLoss": (smp, "TverskyLoss"), "LovaszSoftmaxLoss": (smp, "LovaszLoss"), "LovaszHingeLoss": (smp, "LovaszLoss"),
+    "GeneralizedDiceLoss": (monai, "GeneralizedDiceLoss"), "HausdorffLoss": (monai, "HausdorffDTLoss"),
+    "ClDiceLoss": (monai, "SoftclDiceLoss"),
+}  # fmt: skip
+PEER_SECONDS = 8.0  # a call that takes longer is not repeated
+
+
+def measure_peer(name: str, batch: Batch) -> dict[str, Any] | None:
+    """Time of another library's loss beside cross-entropy, or why there is none; None where there is no such loss."""
+    if name not in PEERS:
+        return None
+    provider, other = PEERS[name]
+    row: dict[str, Any] = {"name": f"{peers.DISTRIBUTIONS[provider.__name__]} {other}", "ratio": None, "skipped": None}
+    try:
+        call = provider(batch, other)
+        first, _ = timed(call, batch)
+    except Exception as error:  # whatever another library raises is the row's reason
+        return row | {"skipped": " ".join(f"{type(error).__name__}: {error}".split())[:160]}
+    reference = baseline(batch)
+    rounds = 1 if first > PEER_SECONDS else 3
+    pairs = [(timed(reference, batch)[0], first if rounds == 1 else timed(call, batch)[0]) for _ in range(rounds)]
+    return row | {"ratio": spread(b / a for a, b in pairs)}
+
+
 def measure_one(name: str, batch: Batch) -> dict[str, Any]:
     """Time beside cross-entropy and extra peak memory of one loss at one shape."""
     row: dict[str, Any] = {
@@ -81,6 +127,7 @@ def measure_one(name: str, batch: Batch) -> dict[str, Any]:
     pairs = [(timed(reference, batch)[0], timed(call, batch)[0]) for _ in range(rounds)]
     row |= {"rounds": rounds, "ratio": spread(b / a for a, b in pairs), "seconds": spread(b for _, b in pairs)}
     row["baseline_seconds"] = spread(a for a, _ in pairs)
+    row["peer"] = measure_peer(name, batch)
     if memory.supported() is None:
         extra = sorted(memory.extra_peaks(call, batch))
         of_baseline = sorted(memory.extra_peaks(reference, batch))

@@ -69,6 +69,17 @@ def cost(rows: list[dict[str, Any]], name: str) -> str:
     return "; ".join(parts) if parts else "not measured yet"
 
 
+def beside(rows: list[dict[str, Any]], name: str) -> str:
+    """The same loss of another library, at every shape, in words."""
+    parts, title = [], ""
+    for row in (r for r in rows if r["loss"] == name and r.get("peer")):
+        peer = row["peer"]
+        title = peer["name"]
+        shape = "(" + ", ".join(map(str, row["shape"])) + ")"
+        parts.append(f"{shape}: {peer['ratio']['median']:.3g}" if peer["ratio"] else f"{shape}: {peer['skipped']}")
+    return f"{title}: {'; '.join(parts)}" if parts else "-"
+
+
 def dimensions(loss: type[nn.Module]) -> str:
     """Which numbers of spatial dimensions it takes."""
     allowed = getattr(loss, "dimensions", None)
@@ -82,7 +93,8 @@ def section(name: str, loss: type[nn.Module], rows: list[dict[str, Any]]) -> str
     lines = [
         f"### {name}", "", f.summary + ".", "", f"$${guide.formula}$$", "", f"**When.** {guide.when}", "",
         "| | |", "|---|---|", f"| source | {f.source or '-'} |", f"| range | {f.range or '-'} |",
-        f"| cost, x `F.cross_entropy` | {cost(rows, name)} |", f"| needs | {requires} |", f"| soft labels | {f.soft_labels} |",
+        f"| cost, x `F.cross_entropy` | {cost(rows, name)} |", f"| the same elsewhere, x `F.cross_entropy` | {beside(rows, name)} |",
+        f"| needs | {requires} |", f"| soft labels | {f.soft_labels} |",
         f"| spatial dimensions | {dimensions(loss)} |", f"| engines | {engines(loss)} |", f"| keywords | {defaults(loss)} |", "",
     ]  # fmt: skip
     return "\n".join(lines)
