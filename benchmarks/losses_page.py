@@ -27,6 +27,10 @@ Under `torch.compile` every loss is one graph (`fullgraph=True`), with three exc
 `BootstrappedCrossEntropyLoss` choose a number of pixels on the host, and `ActiveBoundaryLoss` goes on with as many pixels as it finds
 boundaries; their graphs may break, their values do not change.
 
+Under data parallelism every loss has `sync=True`, which the trainer sets: value and parameter gradients are then those of the joined batch,
+since whatever a loss divides by (pixels, boundary pixels, images, classes) is counted over all ranks. Without it the ranks have the mean of
+their own losses, which is another number wherever they divide by different counts. Two ranks are held against one process for all of them.
+
 - Machine: {machine}
 - Software: {software}
 - Measured: {date}, commit {commit}{changed}, load average {load_before} before and {load_after} after

@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import nn
 
 from evenseg import losses as L
+from evenseg.losses import preset
+from evenseg.losses.edge_network import EdgeNetwork
 
 CLASSES = 4
 
@@ -52,6 +54,42 @@ def losses(sync):
         "Partial Lovasz": L.LovaszSoftmaxLoss(**whole),
         "Partial CE per image": L.CrossEntropyLoss(**image),
         "Accumulated": L.DiceLoss(memory="accumulate", **whole),
+        **map_losses(whole),
+    }
+
+
+def map_losses(whole):
+    """The losses on whole maps, every divisor and mean that they have."""
+    image = {**whole, "per_image": True}
+    crf = {"sigma_rgb": 0.3, "sigma_xy": 4.0, **whole}
+    published = {"convention": "published", "max_ratio": 0.5}
+    torch.manual_seed(2)
+    edges = EdgeNetwork(CLASSES, hidden=4)
+    return {
+        "RMI": L.RMILoss(stride=2, weight=[1.0, 2.0, 3.0, 4.0], **whole),
+        "RMI ce sum": L.RMILoss(stride=2, pixel_term="ce", form="sum", **whole),
+        "RMI alone": L.RMILoss(stride=2, pixel_term="none", **whole),
+        "SSL": L.StructuralSimilarityLoss(**whole),
+        "SSL ce few": L.StructuralSimilarityLoss(pixel_term="ce", beta=0.9, **whole),
+        "SEMEDA": L.SemanticEdgeAwareLoss(edges=edges, weight=[1.0, 2.0, 3.0, 4.0], **whole),
+        "ABL": L.ActiveBoundaryLoss(max_ratio=0.1, **whole),
+        "ABL published": L.ActiveBoundaryLoss(**published, **whole),
+        "SignedDistance": L.SignedDistanceBoundaryLoss(**whole),
+        "SignedDistance per image": L.SignedDistanceBoundaryLoss(**image),
+        "Hausdorff": L.HausdorffLoss(weight=[1.0, 2.0, 3.0, 4.0], **whole),
+        "Hausdorff per image": L.HausdorffLoss(**image),
+        "ClDice": L.ClDiceLoss(**whole),
+        "ClDice per image": L.ClDiceLoss(classes="present", **image),
+        "CRF": L.DenseCRFLoss(**crf),
+        "CRF window": L.DenseCRFLoss(window=2, **crf),
+        "CRF sum": L.DenseCRFLoss(normalized=False, **crf),
+        "DynamicFeature": L.DynamicFeatureLoss(**crf),
+        "AutoSeg": L.AutoSegLoss(metric=["mIoU", "FWIoU", "mAcc", "gAcc", "BIoU", "BF1"], tolerance=1, **whole),
+        "SMP focal": preset("smp.focal", mode="multiclass", alpha=0.3, ignore_index=255, **whole),
+        "SMP focal normalized": preset("smp.focal", mode="multiclass", normalized=True, ignore_index=255, **whole),
+        "Mixed maps": L.MixedLoss(
+            [L.CrossEntropyLoss(**whole), L.RMILoss(stride=2, **whole), L.ActiveBoundaryLoss(**whole)], [1.0, 0.5, 1.0]
+        ),
     }
 
 
@@ -82,9 +120,16 @@ def result(name, loss, model, x, y, images=slice(0, 4)):
     z = model(x)
     if "Hinge" in name:
         z, y = z[:, 2:], torch.where(y == 255, 255, (y > 1).long())
+    if name == "ABL published":  # which counts no pixel beside a boundary, so the regions must be larger
+        y = torch.where(y == 255, 255, (torch.arange(y.shape[2]) > 6).long())
     if name == "Lovasz absent":
         y = torch.where(y == 3, 0, y)
-    value = loss(z, y, **({"annotated": ANNOTATED[images]} if "Partial" in name else {}))
+    more = {"annotated": ANNOTATED[images]} if "Partial" in name else {}
+    if "image" in getattr(loss, "requires", ()):  # where labels are not used, weights say what counts
+        more |= {"image": x.sigmoid(), "pixel_weight": (y != 255).to(x.dtype)}
+    if "features" in getattr(loss, "requires", ()):
+        more |= {"features": x.roll(1, 1).tanh()}
+    value = loss(z, y, **more)
     value.backward()
     return value.detach(), [p.grad.clone() for p in model.parameters()]
 

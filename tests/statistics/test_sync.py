@@ -9,6 +9,8 @@ import pytest
 import ranks
 import torch
 
+from evenseg.losses import LOSSES
+
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
@@ -42,6 +44,8 @@ def expected(name):
     return ranks.result(name, ranks.losses(True)[name], ranks.network(), x, y)
 
 
+# one with a sister of the same sums here
+NOT_HERE = {"BinaryCrossEntropyLoss", "JaccardLoss", "TverskyLoss", "FocalTverskyLoss", "LogCoshDiceLoss"}
 NAMES = [*ranks.losses(False), *(f"{n}{s} without pixels" for n in ("CE", "Lovasz") for s in ("", " rank")), "Lovasz absent twice"]
 
 
@@ -63,3 +67,25 @@ def test_without_sync_the_ranks_differ(two_ranks):
         loss = ranks.losses(False)[name]
         halves = [ranks.result(name, loss, ranks.network(), x[s], y[s])[0] for s in (slice(0, 2), slice(2, 4))]
         assert abs(sum(halves) / 2 - two_ranks[0][name][0]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ranks.map_losses({}))
+def test_every_loss_on_maps_needs_sync(two_ranks, name):
+    """None of them is the mean of the ranks' own losses, but for the unnormalised energy, which is a plain mean over images."""
+    x, y = ranks.data()
+    loss = ranks.losses(False)[name]
+    halves = [ranks.result(name, loss, ranks.network(), x[s], y[s])[0] for s in (slice(0, 2), slice(2, 4))]
+    difference = abs(sum(halves) / 2 - two_ranks[0][name][0])
+    assert difference < 1e-12 if name == "CRF sum" else difference > 1e-6
+
+
+def test_every_loss_of_the_table_is_here():
+    losses = ranks.losses(True).values()
+    kinds = {type(part).__name__ for loss in losses for part in loss.modules()}
+    assert kinds >= {name for name in LOSSES if name not in NOT_HERE}
+
+
+def test_sync_is_a_yes_or_no():
+    for name in ("RMILoss", "DenseCRFLoss", "HausdorffLoss"):
+        with pytest.raises(ValueError, match="sync must be true or false, got 1"):
+            LOSSES[name](sync=1)

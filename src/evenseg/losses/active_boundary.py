@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ class ActiveBoundaryLoss(MapLoss):
             distance = distance_transform(true, logits.dtype)
             if self.published:
                 distance = torch.where(true, 0.0, (distance - 1).floor())
-                seeds = scores_over_threshold(logits, torch.ones_like(valid), self.max_ratio)
+                seeds = scores_over_threshold(logits, torch.ones_like(valid), self.max_ratio, self.over_ranks)
             else:
                 seeds = highest_scores(logits, valid, self.max_ratio)
             predicted = F.max_pool2d(seeds[:, None].to(logits.dtype), 3, 1, 1)[:, 0] > 0
@@ -121,7 +122,7 @@ class ActiveBoundaryLoss(MapLoss):
         others = log_share.sum(1) - at_target
         cost = -(1 - self.label_smoothing) * at_target - self.label_smoothing / self.smoothing_classes * others
         weight = weight[n, y, x]
-        return (weight * importance * cost).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return self.mean((weight * importance * cost).sum(), weight.sum())
 
     def _classes(self, maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (M, K, H, W) of K >= 2 classes, labels (M, H, W), -1 where ignored, and weights (M, H, W)."""
@@ -191,11 +192,13 @@ def highest_scores(logits: Tensor, valid: Tensor, max_ratio: float) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, pixel, value > LOWEST_SCORE).view(valid.shape)
 
 
-def scores_over_threshold(logits: Tensor, valid: Tensor, max_ratio: float) -> Tensor:
-    """(N, H, W) pixels above one threshold for the batch, raised in steps until few enough are left."""
+def scores_over_threshold(
+    logits: Tensor, valid: Tensor, max_ratio: float, over_ranks: Callable[[Tensor], tuple[Tensor, ...]] = lambda x: (x,)
+) -> Tensor:
+    """(N, H, W) pixels above one threshold for the batch (of all ranks), raised in steps until few enough are left."""
     scores = boundary_scores(logits, valid)
     most, threshold = max_ratio * scores[0].numel(), LOWEST_SCORE
-    while int((scores > threshold).sum()) > most:
+    while int(over_ranks((scores > threshold).sum())[0]) > most:
         threshold *= 1.2
     return scores > threshold
 

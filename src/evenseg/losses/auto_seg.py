@@ -15,7 +15,6 @@ from evenseg.losses.curves import Curve, bend, identity_numbers, read_curves
 from evenseg.losses.functional_form import functional
 from evenseg.losses.maps import MapLoss, MapOptions, Maps
 from evenseg.losses.options import flag, nearest, number
-from evenseg.statistics.sync import sum_tensor_over_ranks
 
 EPS = 1e-8
 
@@ -43,8 +42,7 @@ class AutoSegLoss(MapLoss):
         drop_background: edges of class 0 alone make no band (BIoU).
         edges_in_ignored: BF1 counts edges that are predicted under ignored pixels, as the authors' code does. Logits there then
             have an influence.
-        sync: use the sums of the global batch under torch.distributed.
-        **common: mode ("multiclass", or "binary", which is two classes), ignore_index, weight (of the classes in the means).
+        **common: mode ("multiclass", or "binary", which is two classes), ignore_index, weight (of the classes in the means), sync.
 
     Range: [0, sum of the weights of the metrics].
 
@@ -65,7 +63,6 @@ class AutoSegLoss(MapLoss):
         tolerance: int = 5,
         drop_background: bool = True,
         edges_in_ignored: bool = False,
-        sync: bool = False,
         **common: Unpack[MapOptions],
     ):
         super().__init__(**common)
@@ -76,7 +73,6 @@ class AutoSegLoss(MapLoss):
         self.tolerance = tolerance
         self.drop_background = flag("drop_background", drop_background)
         self.edges_in_ignored = flag("edges_in_ignored", edges_in_ignored)
-        self.sync = flag("sync", sync)
         self.terms: dict[str, Tensor] = {}
 
     def weight_length(self, num_classes: int) -> int:
@@ -126,10 +122,6 @@ class _Pixels:
         """(C,) weighted sums of (N, C, *spatial) values over all pixels, in float64."""
         return (value * weight[:, None]).sum([0, *range(2, value.dim())], dtype=torch.float64)
 
-    def over_ranks(self, *sums: Tensor) -> Sequence[Tensor]:
-        """The sums of the global batch."""
-        return sum_tensor_over_ranks(torch.stack(sums)).unbind() if self.loss.sync else sums
-
     def class_weight(self) -> Tensor:
         return self.probs.new_ones(self.num_classes).double() if self.loss.weight is None else self.loss.weight.double()
 
@@ -168,7 +160,7 @@ def _iou(pixels: _Pixels, curves: Sequence[Curve], weight: Tensor) -> tuple[Tens
     intersection = pixels.by_label(bend(pixels.own, both), weight)
     outside = pixels.over_pixels(bend(pixels.probs, either), weight) - pixels.by_label(bend(pixels.own, either), weight)
     size = pixels.by_label(torch.ones_like(pixels.own), weight)
-    intersection, outside, size = pixels.over_ranks(intersection, outside, size)
+    intersection, outside, size = pixels.loss.over_ranks(intersection, outside, size)
     return intersection / (size + outside + EPS), size
 
 
@@ -189,7 +181,7 @@ def _biou(pixels: _Pixels, curves: Sequence[Curve]) -> Tensor:
 
 def _recall(pixels: _Pixels, curves: Sequence[Curve]) -> tuple[Tensor, Tensor]:
     correct = pixels.by_label(bend(pixels.own, curves[0]), pixels.weight)
-    correct, size = pixels.over_ranks(correct, pixels.by_label(torch.ones_like(pixels.own), pixels.weight))
+    correct, size = pixels.loss.over_ranks(correct, pixels.by_label(torch.ones_like(pixels.own), pixels.weight))
     return correct / (size + EPS), size
 
 
@@ -216,7 +208,7 @@ def _bf1(pixels: _Pixels, curves: Sequence[Curve]) -> Tensor:
     predicted = (third + fourth - third * fourth - bend(p, h1) * bend(q, h2)).clamp(min=0)
     classes = torch.arange(pixels.num_classes, device=p.device).view(-1, *[1] * (p.dim() - 2))
     labelled = ((pixels.labels[:, None] == classes) & pixels.edges()[:, None]).to(p.dtype)
-    met, found, predicted_size, size = pixels.over_ranks(
+    met, found, predicted_size, size = pixels.loss.over_ranks(
         pixels.over_pixels(predicted * widened(labelled, tolerance), weight),
         pixels.over_pixels(widened(predicted, tolerance) * labelled, weight),
         pixels.over_pixels(predicted, weight),

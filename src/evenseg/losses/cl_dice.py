@@ -55,8 +55,8 @@ class ClDiceLoss(ClassMapLoss):
     def class_values(self, maps: Maps) -> Tensor:
         p, y, w, s = torch.where(maps.valid, maps.probs(), 0.0), maps.truth, maps.weight, self.smooth
         of_p, of_y = soft_skeleton(p, self.iterations) * w, soft_skeleton(y, self.iterations) * w
-        precision = (self.grouped(of_p * y) + s) / (self.grouped(of_p) + s)
-        sensitivity = (self.grouped(of_y * p) + s) / (self.grouped(of_y) + s)
+        on_y, all_p, on_p, all_y = self.grouped(of_p * y, of_p, of_y * p, of_y)
+        precision, sensitivity = (on_y + s) / (all_p + s), (on_p + s) / (all_y + s)
         return 1 - 2 * precision * sensitivity / (precision + sensitivity)
 
 

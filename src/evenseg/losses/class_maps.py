@@ -49,24 +49,26 @@ class ClassMapLoss(MapLoss):
         weight_GC = self.class_weight(maps) * counted_GC
         by_G = weight_GC.sum(1)
         mean_G = (weight_GC * value_GC).sum(1) / torch.where(by_G > 0, by_G, 1.0)
-        return mean_G.sum() / (by_G > 0).sum().clamp(min=1)
+        # one group is the whole batch, of all ranks with `sync`
+        return self.mean(mean_G.sum(), (by_G > 0).sum()) if self.per_image else mean_G[0]
 
-    def grouped(self, map_NC: Tensor) -> Tensor:
-        """(G, C) float64 sums of an (N, C, *spatial) map over the pixels of each group."""
-        sums = map_NC.flatten(2).sum(2, dtype=torch.float64)
-        return sums if self.per_image else sums.sum(0, keepdim=True)
+    def grouped(self, *maps_NC: Tensor) -> tuple[Tensor, ...]:
+        """(G, C) float64 sums of (N, C, *spatial) maps over the pixels of each group."""
+        sums = [x.flatten(2).sum(2, dtype=torch.float64) for x in maps_NC]
+        return tuple(sums) if self.per_image else self.over_ranks(*[x.sum(0, keepdim=True) for x in sums])
 
     def pixel_mean(self, map_NC: Tensor, maps: Maps) -> Tensor:
         """(G, C) means of an (N, C, *spatial) map over the pixels of each group, by their weights."""
-        total = self.grouped(maps.weight)
-        return self.grouped(map_NC * maps.weight) / torch.where(total > 0, total, 1.0)
+        value, total = self.grouped(map_NC * maps.weight, maps.weight)
+        return value / torch.where(total > 0, total, 1.0)
 
     def counted(self, maps: Maps) -> Tensor:
         """(G, C) which classes are averaged in which group."""
         C = maps.truth.shape[1]
-        alive_GC = (self.grouped(maps.weight) > 0).expand(-1, C)
+        weight_GC, truth_GC = self.grouped(maps.weight, maps.truth)
+        alive_GC = (weight_GC > 0).expand(-1, C)
         if self.classes == "present":
-            return alive_GC & (self.grouped(maps.truth) > 0)
+            return alive_GC & (truth_GC > 0)
         chosen = torch.ones(C, dtype=torch.bool, device=alive_GC.device)
         if self.classes == "foreground":
             chosen[: min(1, C - 1)] = False

@@ -104,10 +104,10 @@ class DenseCRFLoss(MapLoss):
         agreement, pairs = pairwise_energy(values, region, self.product(guide, side), self_pairs=self.self_pairs)
         agreement = agreement / maps
         if not self.normalized:
-            return -agreement.mean()
+            return self.mean(-agreement.sum(), torch.ones_like(agreement).sum())
         counted = pairs > 0
         value = torch.where(counted, 1 - agreement / torch.where(counted, pairs, 1.0), 0.0)
-        return value.sum() / counted.sum().clamp(min=1)
+        return self.mean(value.sum(), counted.sum())
 
     def on_cells(self, probs: Tensor, weight: Tensor | None, image: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities times region, region and image on the grid of cells."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from evenseg.losses.base import channels, refuse_unknown, result_dtype
-from evenseg.losses.options import MODES, class_weights, label, one_of
+from evenseg.losses.options import MODES, class_weights, flag, label, one_of
 from evenseg.statistics.labels import (
     NO_IGNORE,
     canonical_labels,
@@ -25,6 +25,7 @@ from evenseg.statistics.labels import (
     flatten_weight,
     soft_targets,
 )
+from evenseg.statistics.sync import sums_over_ranks
 
 
 class MapOptions(TypedDict, total=False):
@@ -33,6 +34,7 @@ class MapOptions(TypedDict, total=False):
     mode: str
     ignore_index: int | None
     weight: Sequence[float] | Tensor | None
+    sync: bool
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,9 @@ class MapLoss(nn.Module):
             channel, targets (N, C, *spatial)).
         ignore_index: label that counts nowhere, or None.
         weight: non-negative weight per class.
+        sync: take the sums and counts that the loss divides by each other over the global batch under torch.distributed, so that
+            value and gradient are those of the joined batch. Without it a rank has the loss of its own part, and data parallelism
+            the mean of these, which is another number wherever the ranks have different counts.
 
     Call: `loss(logits, target, pixel_weight=None, **context)` -> scalar, where `context` holds what `requires` names (image
     (N, B, *spatial), features ...). A batch without a valid pixel costs 0 with zero gradient.
@@ -198,6 +203,17 @@ class MapLoss(nn.Module):
         self.mode = one_of("mode", common.get("mode", self.default_mode), self.modes)
         self.ignore_index = label("ignore_index", common.get("ignore_index", 255))
         self.register_buffer("weight", class_weights("weight", common.get("weight")), persistent=False)
+        self.sync = flag("sync", common.get("sync", False))
+
+    def over_ranks(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Sums over the batch as those of the global batch with `sync`; every rank must come here, whatever its pixels."""
+        return sums_over_ranks(*sums) if self.sync else sums
+
+    def mean(self, total: Tensor, by: Tensor, *, added: float = 0.0) -> Tensor:
+        """The quotient total / (by + added) of sums over the batch, with `sync` the global one; 0 where nothing is to divide by."""
+        total, by = self.over_ranks(total, by)
+        by = by + added
+        return total / torch.where(by > 0, by, 1)
 
     def from_maps(self, maps: Maps, **context: Any) -> Tensor:
         """The loss of a checked batch; `maps.zero()` if nothing in it is valid."""

@@ -16,14 +16,16 @@ def pixel_terms_for(mode: str) -> tuple[str, ...]:
     return PIXEL_TERMS if mode == "multiclass" else ("bce", "none")
 
 
-def pixel_cross_entropy(maps: Maps, kind: str, weight_C: Tensor | None = None, added: float = 0.0) -> Tensor:
-    """Cross-entropy of a batch, float64: summed over the channels, averaged over the valid pixels.
+def pixel_cross_entropy(maps: Maps, kind: str, weight_C: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of a batch, summed over channels and valid pixels, and the number of these pixels, float64 both.
 
     Args:
         maps: the batch.
         kind: "bce" (sigmoid, every channel against the rest) or "ce" (softmax).
-        weight_C: (C,) factors of the classes' terms; the divisor does not know them.
-        added: added to the divisor, which is the sum of the pixel weights (for multilabel maps its mean over the channels).
+        weight_C: (C,) factors of the classes' terms; the number of pixels does not know them.
+
+    Returns:
+        The sum; the sum of the pixel weights (for multilabel maps its mean over the channels).
     """
     C = maps.truth.shape[1]
     if kind == "ce":
@@ -33,5 +35,4 @@ def pixel_cross_entropy(maps: Maps, kind: str, weight_C: Tensor | None = None, a
     if weight_C is not None:
         loss = loss * weight_C.to(loss.dtype).view(C, *[1] * (loss.dim() - 2))
     total = (loss * maps.weight).sum(dtype=torch.float64)
-    pixels = maps.weight.sum(dtype=torch.float64) / maps.weight.shape[1] + added
-    return total / pixels.where(pixels > 0, 1.0)
+    return total, maps.weight.sum(dtype=torch.float64) / maps.weight.shape[1]

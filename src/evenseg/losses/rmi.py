@@ -170,14 +170,14 @@ class RMILoss(MapLoss):
         aa, ab, bb = WindowCovariance.apply(truth.reshape(N * C, h, w), probs.reshape(N * C, h, w), self.radius)
         bound_NC = information_bound(aa, ab, bb, self.alpha).view(N, C)
         counted_NC = maps.valid.flatten(2).any(2).expand(N, C)
-        mean_C = torch.where(counted_NC, bound_NC, 0.0).sum(0) / counted_NC.sum(0).clamp(min=1)
+        mean_C = self.mean(torch.where(counted_NC, bound_NC, 0.0).sum(0), counted_NC.sum(0))
         return (self.class_weight(maps) * mean_C).sum()
 
     def from_maps(self, maps: Maps, **context: Any) -> Tensor:
         if self.pixel_term == "none":
             return self.region(maps)
         # the published BCE adds one pixel, its softmax form does not
-        pixels = pixel_cross_entropy(maps, self.pixel_term, self.weight, added=1.0 if self.pixel_term == "bce" else 0.0)
+        pixels = self.mean(*pixel_cross_entropy(maps, self.pixel_term, self.weight), added=1.0 if self.pixel_term == "bce" else 0.0)
         return self.lam * pixels + (1 - self.lam) * self.region(maps) if self.form == "convex" else pixels + self.lam * self.region(maps)
 
 

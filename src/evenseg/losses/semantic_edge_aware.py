@@ -87,8 +87,7 @@ class SemanticEdgeAwareLoss(MapLoss):
         total = probs.new_zeros((), dtype=torch.float64)
         for a, seen, of_labels in zip(self.layer_weights, self.edges(probs), wanted):
             total = total + a * (weight * (seen - of_labels).abs().mean(1)).sum(dtype=torch.float64)
-        by = weight.sum(dtype=torch.float64)
-        return total / torch.where(by > 0, by, 1.0)
+        return self.mean(total, weight.sum(dtype=torch.float64))
 
 
 semantic_edge_aware_loss = functional(SemanticEdgeAwareLoss)

@@ -15,6 +15,7 @@ from evenseg.losses.functional_form import functional
 from evenseg.losses.maps import MapLoss, MapOptions, Maps
 from evenseg.losses.options import flag, number, one_of, whole
 from evenseg.losses.pixel_term import pixel_cross_entropy, pixel_terms_for
+from evenseg.statistics.sync import largest_over_ranks
 
 LOT_VALUES = 1 << 20  # pixels and classes handled at a time, so that the steps stay in the cache
 VARIANCE_FLOOR = 1e-12  # the root has a slope where the window is flat
@@ -174,17 +175,18 @@ class StructuralSimilarityLoss(MapLoss):
         """SSL, float64."""
         e = self.dissimilarity(maps)
         with torch.no_grad():
-            kept = torch.where(e > self.beta * e.max(), maps.weight, 0.0)
-            number_kept = kept.sum(dtype=torch.float64)
+            largest = largest_over_ranks(e.max()) if self.sync else e.max()
+            kept = torch.where(e > self.beta * largest, maps.weight, 0.0)
         loss = F.binary_cross_entropy_with_logits(maps.logits, maps.truth, reduction="none")
         if self.weight is not None:
             loss = loss * self.class_weight(maps)[:, None, None]
-        return (kept * e * loss).sum(dtype=torch.float64) / torch.where(number_kept > 0, number_kept, 1.0)
+        return self.mean((kept * e * loss).sum(dtype=torch.float64), kept.sum(dtype=torch.float64))
 
     def from_maps(self, maps: Maps, **context: Any) -> Tensor:
         if self.pixel_term == "none":
             return self.structure(maps)
-        return self.lam * pixel_cross_entropy(maps, self.pixel_term, self.weight) + (1 - self.lam) * self.structure(maps)
+        pixels = self.mean(*pixel_cross_entropy(maps, self.pixel_term, self.weight))
+        return self.lam * pixels + (1 - self.lam) * self.structure(maps)
 
 
 structural_similarity_loss = functional(StructuralSimilarityLoss)

@@ -40,6 +40,27 @@ def sum_tensor_over_ranks(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _SumOverRanks.apply(x)
 
 
+def sums_over_ranks(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Each of the tensors summed over the ranks, differentiable, in one collective; they themselves without torch.distributed.
+
+    Sums of floats come back in float64; counts, which float64 holds exactly, in their own type and without a graph.
+    """
+    if world_size() == 1:
+        return sums
+    joined = _SumOverRanks.apply(torch.cat([x.double().reshape(-1) for x in sums]))
+    pieces = [piece.view(x.shape) for piece, x in zip(joined.split([x.numel() for x in sums]), sums)]
+    return tuple(p if x.is_floating_point() else p.detach().round().to(x.dtype) for p, x in zip(pieces, sums))
+
+
+@torch.no_grad()
+def largest_over_ranks(x: Tensor) -> Tensor:
+    """The elementwise maximum over the ranks, without a graph; x itself, detached, without torch.distributed."""
+    largest = x.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
 def sum_over_ranks(stats: SegmentStatistics) -> SegmentStatistics:
     """The statistics of the global batch. One collective for all sums (float64 counts exactly), one for the peaks.
 
@@ -49,22 +70,16 @@ def sum_over_ranks(stats: SegmentStatistics) -> SegmentStatistics:
         return stats
     parts: list[Tensor] = []
 
-    def flatten(name: str, value: Tensor) -> Tensor:
-        parts.append(value.double().reshape(-1))
+    def note(name: str, value: Tensor) -> Tensor:
+        parts.append(value)
         return value
 
-    stats.map_sums(flatten)
-    pieces = iter(_SumOverRanks.apply(torch.cat(parts)).split([p.numel() for p in parts]))
-
-    def restore(name: str, value: Tensor) -> Tensor:
-        piece = next(pieces).view(value.shape)
-        return piece if value.is_floating_point() else piece.detach().round().to(value.dtype)
-
-    out = stats.map_sums(restore)
+    stats.map_sums(note)
+    sums = iter(sums_over_ranks(*parts))
+    out = stats.map_sums(lambda name, value: next(sums))
     if stats.peak is not None:
         # only ranks that hold the largest error send a gradient into it, scaled as above and shared among them
-        peak = stats.peak.detach().clone()
-        dist.all_reduce(peak, op=dist.ReduceOp.MAX)
+        peak = largest_over_ranks(stats.peak)
         own = (stats.peak == peak) & (peak > 0)
         holders = own.double()
         dist.all_reduce(holders)

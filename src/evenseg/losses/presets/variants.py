@@ -94,8 +94,7 @@ class SmpFocalLoss(MapLoss):
         weight = maps.weight.expand_as(loss)
         # channel by channel where they exclude each other, all together elsewhere
         over = [d for d in range(loss.dim()) if d != 1 or self.mode != "multiclass"]
-        valid = weight.sum(over)
-        mean = (weight * loss).sum(over) / torch.where(valid > 0, valid, 1.0)
+        mean = self.mean((weight * loss).sum(over), weight.sum(over))
         if self.normalized:
-            mean = mean / (weight * factor).sum(over).clamp(min=_SMP_EPS)
+            mean = mean / self.over_ranks((weight * factor).sum(over))[0].clamp(min=_SMP_EPS)
         return mean.mean()
